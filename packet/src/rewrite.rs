@@ -1,0 +1,239 @@
+//! Compiled changes to a packet: what was decided once a flow, applied once a packet.
+
+use std::net::Ipv4Addr;
+
+use nvgate_model::DropReason;
+
+use crate::buf::{Checksum, PacketBuf};
+use crate::checksum;
+use crate::headers::{Family, Headers, Transport, read_u16, read_u32};
+
+/// New addresses and ports for an IPv4 flow in one direction, with what the checksums change by.
+/// Plain data: it can be copied to a standby or written to a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct RewriteV4 {
+    source: u32,
+    destination: u32,
+    source_port: u16,
+    destination_port: u16,
+    /// What the new addresses add to a one's complement sum.
+    address_delta: u16,
+    /// What the new ports add to a one's complement sum.
+    port_delta: u16,
+}
+
+/// One side of an IPv4 transport flow: address and port (or echo identifier).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Socket {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The port, or the echo identifier.
+    pub port: u16,
+}
+
+impl Socket {
+    /// The socket of this address and port.
+    #[must_use]
+    pub const fn new(address: Ipv4Addr, port: u16) -> Self {
+        Self { address, port }
+    }
+}
+
+impl RewriteV4 {
+    /// The change from the sockets a packet carries to those it should carry.
+    #[must_use]
+    pub const fn new(old: (Socket, Socket), new: (Socket, Socket)) -> Self {
+        let address_delta = checksum::add(
+            checksum::delta_u32(old.0.address.to_bits(), new.0.address.to_bits()),
+            checksum::delta_u32(old.1.address.to_bits(), new.1.address.to_bits()),
+        );
+        let port_delta = checksum::add(
+            checksum::delta(old.0.port, new.0.port),
+            checksum::delta(old.1.port, new.1.port),
+        );
+        Self {
+            source: new.0.address.to_bits(),
+            destination: new.1.address.to_bits(),
+            source_port: new.0.port,
+            destination_port: new.1.port,
+            address_delta,
+            port_delta,
+        }
+    }
+
+    /// Applies the change to the IPv4 packet `bytes`, whose facts are `headers`. `partial` says
+    /// that the transport checksum holds the pseudo-header sum only.
+    #[inline]
+    pub fn apply(&self, bytes: &mut [u8], headers: &Headers, partial: bool) {
+        let Some(fixed) = bytes.first_chunk_mut::<20>() else { return };
+        let header_sum = checksum::update(read_u16(fixed, 10), self.address_delta);
+        fixed[10..12].copy_from_slice(&header_sum.to_be_bytes());
+        fixed[12..16].copy_from_slice(&self.source.to_be_bytes());
+        fixed[16..20].copy_from_slice(&self.destination.to_be_bytes());
+        let at = usize::from(headers.transport_at);
+        let Some(transport) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<8>())
+        else {
+            return;
+        };
+        match headers.transport {
+            Transport::Tcp { .. } => {
+                self.write_ports(transport);
+                let Some(field) = bytes.get_mut(at + 16..at + 18) else { return };
+                let old = read_u16(field, 0);
+                let new = self.transport_sum(old, partial);
+                field.copy_from_slice(&new.to_be_bytes());
+            }
+            Transport::Udp => {
+                self.write_ports(transport);
+                let old = read_u16(transport, 6);
+                if partial {
+                    transport[6..8].copy_from_slice(&self.transport_sum(old, true).to_be_bytes());
+                } else if old != 0 {
+                    let new = match self.transport_sum(old, false) {
+                        0 => 0xffff,
+                        new => new,
+                    };
+                    transport[6..8].copy_from_slice(&new.to_be_bytes());
+                }
+            }
+            Transport::EchoRequest => self.write_identifier(transport, self.source_port),
+            Transport::EchoReply => self.write_identifier(transport, self.destination_port),
+            Transport::IcmpError | Transport::IcmpOther { .. } | Transport::Opaque => {}
+        }
+    }
+
+    /// Applies only the addresses: for later fragments, which have no transport header.
+    pub fn apply_addresses(&self, bytes: &mut [u8]) {
+        let Some(fixed) = bytes.first_chunk_mut::<20>() else { return };
+        let header_sum = checksum::update(read_u16(fixed, 10), self.address_delta);
+        fixed[10..12].copy_from_slice(&header_sum.to_be_bytes());
+        fixed[12..16].copy_from_slice(&self.source.to_be_bytes());
+        fixed[16..20].copy_from_slice(&self.destination.to_be_bytes());
+    }
+
+    #[inline]
+    const fn transport_sum(&self, old: u16, partial: bool) -> u16 {
+        if partial {
+            // The field is a sum, not its complement, and does not cover the ports yet.
+            checksum::add(old, self.address_delta)
+        } else {
+            checksum::update(old, checksum::add(self.address_delta, self.port_delta))
+        }
+    }
+
+    #[inline]
+    fn write_ports(&self, transport: &mut [u8; 8]) {
+        transport[0..2].copy_from_slice(&self.source_port.to_be_bytes());
+        transport[2..4].copy_from_slice(&self.destination_port.to_be_bytes());
+    }
+
+    #[inline]
+    fn write_identifier(&self, transport: &mut [u8; 8], identifier: u16) {
+        let delta = checksum::delta(read_u16(transport, 4), identifier);
+        let sum = checksum::update(read_u16(transport, 2), delta);
+        transport[2..4].copy_from_slice(&sum.to_be_bytes());
+        transport[4..6].copy_from_slice(&identifier.to_be_bytes());
+    }
+}
+
+/// Takes one from the TTL or hop limit and mends the IPv4 header checksum (RFC 1812 section
+/// 5.3.1, RFC 8200 section 3).
+///
+/// # Errors
+///
+/// `TtlExpired` when the packet arrived with 0 or 1; the packet is then unchanged.
+#[inline]
+pub fn decrement_ttl(packet: &mut [u8], family: Family) -> Result<(), DropReason> {
+    match family {
+        Family::V4 => {
+            let Some(fixed) = packet.first_chunk_mut::<20>() else {
+                return Err(DropReason::IpMalformed);
+            };
+            if fixed[8] <= 1 {
+                return Err(DropReason::TtlExpired);
+            }
+            let old = read_u16(fixed, 8);
+            fixed[8] -= 1;
+            let sum = checksum::update(
+                read_u16(fixed, 10),
+                checksum::delta(old, u16::from_be_bytes([fixed[8], fixed[9]])),
+            );
+            fixed[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        Family::V6 => {
+            let Some(limit) = packet.get_mut(7) else { return Err(DropReason::IpMalformed) };
+            if *limit <= 1 {
+                return Err(DropReason::TtlExpired);
+            }
+            *limit -= 1;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the traffic class (DSCP and ECN) and mends the IPv4 header checksum.
+#[inline]
+pub fn set_traffic_class(packet: &mut [u8], family: Family, class: u8) {
+    match family {
+        Family::V4 => {
+            let Some(fixed) = packet.first_chunk_mut::<20>() else { return };
+            let old = read_u16(fixed, 0);
+            fixed[1] = class;
+            let sum = checksum::update(
+                read_u16(fixed, 10),
+                checksum::delta(old, u16::from_be_bytes([fixed[0], fixed[1]])),
+            );
+            fixed[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+        Family::V6 => {
+            let Some(fixed) = packet.first_chunk_mut::<4>() else { return };
+            let word = u32::from_be_bytes(*fixed) & 0xf00f_ffff | u32::from(class) << 20;
+            *fixed = word.to_be_bytes();
+        }
+    }
+}
+
+/// Lowers the maximum segment size option of a SYN to `limit` bytes when it asks for more, and
+/// puts it in when it is absent is not done: a SYN without the option means 536 or 1220 bytes
+/// (RFC 9293 section 3.7.1), which every path here carries. The view begins at the IP header.
+pub fn clamp_mss(packet: &mut PacketBuf<'_>, headers: &Headers, limit: u16) {
+    let Transport::Tcp { .. } = headers.transport else { return };
+    let partial = matches!(packet.offload().checksum, Checksum::Partial { .. });
+    let bytes = packet.bytes_mut();
+    let at = usize::from(headers.transport_at);
+    let end = (at + headers.transport_length(bytes)).min(bytes.len());
+    let Some(mut option) = at.checked_add(20).filter(|&option| option <= end) else { return };
+    while option < end {
+        match (bytes[option], bytes.get(option + 1).copied()) {
+            (0, _) => return,
+            (1, _) => option += 1,
+            (2, Some(4)) if option + 4 <= end => {
+                let old = read_u16(bytes, option + 2);
+                if old > limit {
+                    bytes[option + 2..option + 4].copy_from_slice(&limit.to_be_bytes());
+                    if !partial {
+                        let mut delta = checksum::delta(old, limit);
+                        if (option - at) % 2 == 1 {
+                            delta = delta.swap_bytes();
+                        }
+                        let sum = checksum::update(read_u16(bytes, at + 16), delta);
+                        bytes[at + 16..at + 18].copy_from_slice(&sum.to_be_bytes());
+                    }
+                }
+                return;
+            }
+            (_, Some(length)) if length >= 2 => option += usize::from(length),
+            (_, _) => return,
+        }
+    }
+}
+
+/// The sockets an IPv4 packet carries, source and destination.
+#[must_use]
+pub fn sockets(packet: &[u8], headers: &Headers) -> (Socket, Socket) {
+    (
+        Socket::new(Ipv4Addr::from_bits(read_u32(packet, 12)), headers.source_port),
+        Socket::new(Ipv4Addr::from_bits(read_u32(packet, 16)), headers.destination_port),
+    )
+}
