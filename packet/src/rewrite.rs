@@ -41,6 +41,16 @@ impl Socket {
 }
 
 impl RewriteV4 {
+    /// A change that is never applied.
+    pub const NOTHING: Self = Self {
+        source: 0,
+        destination: 0,
+        source_port: 0,
+        destination_port: 0,
+        address_delta: 0,
+        port_delta: 0,
+    };
+
     /// The change from the sockets a packet carries to those it should carry.
     #[must_use]
     pub const fn new(old: (Socket, Socket), new: (Socket, Socket)) -> Self {

@@ -1,0 +1,156 @@
+//! What one worker keeps for one routing domain between packets: NAT, budgets, and the gateway's
+//! own endpoint.
+
+use std::sync::Arc;
+
+use nvgate_model::{Instant, Tick};
+use nvgate_nat::{Nat, NatConfig, Seen, SessionIndex, WorkerShare};
+use nvgate_packet::flow_key::{FlowKeyV4, hash_words};
+
+use super::DispatcherConfig;
+use super::flow_table::{Compiled, FlowTable, NONE};
+use super::limiter::TokenBucket;
+use crate::endpoint::Endpoint;
+use crate::snapshot::Domain;
+
+/// A worker's state of one routing domain.
+#[derive(Debug)]
+pub(super) struct DomainState {
+    /// NAT, when the tenant has it.
+    pub(super) nat: Option<NatState>,
+    /// Answers by the gateway itself.
+    pub(super) punts: TokenBucket,
+    /// Broadcast and multicast frames.
+    pub(super) replications: TokenBucket,
+    /// The gateway's own addresses; made at the first packet for them.
+    pub(super) endpoint: Option<Box<Endpoint>>,
+}
+
+/// A direction of a session, seen from the tenant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Direction {
+    /// From the tenant to the front end.
+    Outbound = 0,
+    /// From the front end to the tenant.
+    Inbound = 1,
+}
+
+/// NAT of one domain on one worker, with the way back from sessions to compiled entries.
+#[derive(Debug)]
+pub(super) struct NatState {
+    /// The sessions.
+    pub(super) nat: Nat,
+    config: Arc<NatConfig>,
+    links: Vec<[FlowLink; 2]>,
+}
+
+/// Where a session's compiled entry of one direction stands, and when an entry that had to give
+/// way was last used.
+#[derive(Clone, Copy, Debug)]
+struct FlowLink {
+    position: u32,
+    evicted: Option<Tick>,
+}
+
+const NO_LINK: FlowLink = FlowLink { position: NONE, evicted: None };
+
+/// Sessions examined for expiry in one call.
+const EXPIRY_BUDGET: usize = 256;
+
+impl DomainState {
+    pub(super) fn new(domain: &Domain, config: &DispatcherConfig, now: Instant) -> Self {
+        Self {
+            nat: domain.nat.as_ref().map(|nat| NatState::new(domain, nat, config)),
+            punts: TokenBucket::new(share(domain.punts_per_sec, config), now),
+            replications: TokenBucket::new(share(domain.replications_per_sec, config), now),
+            endpoint: None,
+        }
+    }
+
+    /// Follows a changed domain; what did not change keeps its state.
+    pub(super) fn follow(&mut self, domain: &Domain, config: &DispatcherConfig) {
+        self.punts.set_rate(share(domain.punts_per_sec, config));
+        self.replications.set_rate(share(domain.replications_per_sec, config));
+        match (&mut self.nat, &domain.nat) {
+            (Some(state), Some(nat)) => {
+                if !Arc::ptr_eq(&state.config, nat) {
+                    state.nat.reconfigure(Arc::clone(nat));
+                    state.config = Arc::clone(nat);
+                }
+            }
+            (None, Some(nat)) => self.nat = Some(NatState::new(domain, nat, config)),
+            (_, None) => self.nat = None,
+        }
+    }
+}
+
+/// A worker's share of a budget that all workers together must not exceed; at least 1.
+const fn share(per_sec: u32, config: &DispatcherConfig) -> u32 {
+    let workers = if config.workers == 0 { 1 } else { config.workers as u32 };
+    let share = per_sec / workers;
+    if share == 0 && per_sec > 0 { 1 } else { share }
+}
+
+impl NatState {
+    fn new(domain: &Domain, nat: &Arc<NatConfig>, config: &DispatcherConfig) -> Self {
+        let seed = hash_words(u64::from(domain.slot.0), u64::from(config.worker), config.seed);
+        let share = WorkerShare { index: config.worker, count: config.workers };
+        Self {
+            nat: Nat::new(Arc::clone(nat), share, seed, config.max_sessions),
+            config: Arc::clone(nat),
+            links: Vec::new(),
+        }
+    }
+
+    /// Remembers where the entry of a session's direction stands.
+    pub(super) fn link(&mut self, session: SessionIndex, direction: Direction, position: usize) {
+        let index = session.0 as usize;
+        if self.links.len() <= index {
+            self.links.resize(index + 1, [NO_LINK; 2]);
+        }
+        self.links[index][direction as usize] =
+            FlowLink { position: position as u32, evicted: None };
+    }
+
+    /// Remembers when an entry that gave way to another was last used.
+    pub(super) fn evicted(&mut self, session: u32, position: usize, tick: Tick) {
+        let Some(links) = self.links.get_mut(session as usize) else { return };
+        for link in links {
+            if link.position == position as u32 {
+                *link = FlowLink { position: NONE, evicted: Some(tick) };
+            }
+        }
+    }
+
+    /// Closes idle sessions, with bounded work.
+    pub(super) fn expire(&mut self, slot: u32, now: Tick, flows: &mut FlowTable<FlowKeyV4>) {
+        let links = &mut self.links;
+        let mut closed_entries = Vec::new();
+        self.nat.expire(
+            now,
+            EXPIRY_BUDGET,
+            |session| {
+                let of = |direction: Direction| {
+                    let link = links.get(session.index.0 as usize)?[direction as usize];
+                    let live = flows.at(link.position as usize).filter(|entry: &&Compiled| {
+                        entry.domain == slot && entry.session == session.index.0
+                    });
+                    live.map(|entry| entry.tick).or(link.evicted)
+                };
+                Seen { outbound: of(Direction::Outbound), inbound: of(Direction::Inbound) }
+            },
+            |session| closed_entries.push(session.index),
+        );
+        for session in closed_entries {
+            self.unlink(slot, session, flows);
+        }
+    }
+
+    /// Removes the compiled entries of a session that was closed.
+    fn unlink(&mut self, slot: u32, session: SessionIndex, flows: &mut FlowTable<FlowKeyV4>) {
+        let Some(links) = self.links.get_mut(session.0 as usize) else { return };
+        for link in std::mem::replace(links, [NO_LINK; 2]) {
+            flows.remove(link.position as usize, slot, session.0);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Sending an IP packet out of a port: link header, segmentation, fragmentation, checksums.
+//!
+//! One way for both ports; only the link header and what the port can still do differ.
+
+use nvgate_model::{DropReason, FlowId, MacAddress, Vsid};
+use nvgate_nvgre::ecn::{self, DscpMode};
+use nvgate_nvgre::encap::{OuterTemplate, write_inner_ethernet};
+use nvgate_packet::buf::{Checksum, HEADROOM, Offload, PacketBuf};
+use nvgate_packet::fragment::Fragments;
+use nvgate_packet::headers::{
+    ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Headers, read_u16, traffic_class,
+};
+use nvgate_packet::segment::Segments;
+
+use super::longest_packet;
+use crate::io::Tx;
+
+/// The longest link header: IPv6 NVGRE with both Ethernet headers.
+const MAX_LINK_HEADER: usize = 14 + 40 + 8 + 14;
+/// Room for the IP and transport headers of a segment.
+const MAX_SEGMENT_HEADER: usize = 512;
+
+/// Memory of a worker that packets are built in.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    head: Box<[u8; MAX_LINK_HEADER + MAX_SEGMENT_HEADER]>,
+    /// Where answers by the gateway are built, behind their headroom.
+    pub(super) answer: Box<[u8; HEADROOM + 2048]>,
+}
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        Self {
+            head: Box::new([0; MAX_LINK_HEADER + MAX_SEGMENT_HEADER]),
+            answer: Box::new([0; HEADROOM + 2048]),
+        }
+    }
+}
+
+/// The link header in front of an IP packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Link<'s> {
+    /// NVGRE to a virtualization host.
+    Overlay {
+        /// The outer headers.
+        template: &'s OuterTemplate,
+        /// How DSCP is copied out.
+        dscp: DscpMode,
+        /// The virtual subnet of the destination.
+        vsid: Vsid,
+        /// The FlowID.
+        flow: FlowId,
+        /// The inner destination MAC.
+        destination: MacAddress,
+        /// The inner source MAC.
+        source: MacAddress,
+    },
+    /// Ethernet on the front end.
+    FrontEnd {
+        /// The next hop's MAC.
+        destination: MacAddress,
+        /// The port's MAC.
+        source: MacAddress,
+    },
+}
+
+impl Link<'_> {
+    const fn header_length(&self) -> usize {
+        match self {
+            Self::Overlay { template, .. } => template.header_length() + ETHERNET_LENGTH,
+            Self::FrontEnd { .. } => ETHERNET_LENGTH,
+        }
+    }
+
+    /// Writes the header in front of an IP packet of `length` bytes; `out` has
+    /// [`header_length`](Self::header_length) bytes.
+    #[inline]
+    fn write(&self, out: &mut [u8], family: Family, class: u8, length: usize) {
+        let ethertype = match family {
+            Family::V4 => ETHERTYPE_IPV4,
+            Family::V6 => ETHERTYPE_IPV6,
+        };
+        self.write_for(out, ethertype, ecn_class(self, class), length);
+    }
+
+    /// Writes the header in front of a payload of any EtherType.
+    #[inline]
+    pub(super) fn write_for(&self, out: &mut [u8], ethertype: u16, class: u8, length: usize) {
+        let (inner_at, destination, source) = match self {
+            Self::Overlay { template, vsid, flow, destination, source, .. } => {
+                template.write(out, *vsid, *flow, class, ETHERNET_LENGTH + length, 0);
+                (template.header_length(), destination, source)
+            }
+            Self::FrontEnd { destination, source } => (0, destination, source),
+        };
+        if let Some(inner) = out.get_mut(inner_at..).and_then(|rest| rest.first_chunk_mut()) {
+            write_inner_ethernet(inner, *destination, *source, ethertype);
+        }
+    }
+
+    const fn capabilities(&self, tx: &Tx) -> (bool, bool) {
+        match self {
+            // Nothing behind a port can cut or complete what is inside NVGRE.
+            Self::Overlay { .. } => (false, false),
+            Self::FrontEnd { .. } => {
+                let capabilities = tx.capabilities();
+                (capabilities.checksum, capabilities.gso)
+            }
+        }
+    }
+}
+
+const fn ecn_class(link: &Link<'_>, class: u8) -> u8 {
+    match link {
+        Link::Overlay { dscp, .. } => ecn::encapsulate(class, *dscp),
+        Link::FrontEnd { .. } => 0,
+    }
+}
+
+/// Sends the IP packet `packet` by `tx`, whole or cut as the path's `mtu` and the port ask for.
+///
+/// # Errors
+///
+/// `TooBig` when it is longer than the path carries and must not be fragmented; `OffloadInvalid`,
+/// `NoHeadroom`, `TransmitFull`.
+#[inline]
+pub(super) fn send(
+    scratch: &mut Scratch,
+    tx: &mut Tx,
+    link: &Link<'_>,
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    mtu: usize,
+) -> Result<(), DropReason> {
+    let offload = packet.offload();
+    let (finishes_checksum, cuts) = link.capabilities(tx);
+    if longest_packet(packet, headers) > mtu {
+        return send_fragments(scratch, tx, link, packet, headers, mtu);
+    }
+    if let Some(gso) = offload.gso
+        && !(cuts && matches!(offload.checksum, Checksum::Partial { .. }))
+    {
+        let mut segments = Segments::new(packet.bytes(), headers, gso, offload.checksum)?;
+        return send_pieces(scratch, tx, link, packet.bytes(), headers.family, |head| {
+            segments.next(head).map(|segment| (segment.head_length, segment.payload))
+        });
+    }
+    if !finishes_checksum && !packet.complete_checksum() {
+        return Err(DropReason::OffloadInvalid);
+    }
+    let class = traffic_class(packet.bytes(), headers.family);
+    let length = packet.len();
+    let head =
+        packet.prepend_slice(link.header_length()).map_err(|_| DropReason::NoHeadroom)?;
+    link.write(head, headers.family, class, length);
+    let offload = packet.offload();
+    tx.send(packet.bytes(), &[], offload).map_err(|_| DropReason::TransmitFull)
+}
+
+#[cold]
+fn send_fragments(
+    scratch: &mut Scratch,
+    tx: &mut Tx,
+    link: &Link<'_>,
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    mtu: usize,
+) -> Result<(), DropReason> {
+    let may_fragment = headers.family == Family::V4
+        && packet.offload().gso.is_none()
+        && read_u16(packet.bytes(), 6) & 0x4000 == 0;
+    if !may_fragment {
+        return Err(DropReason::TooBig);
+    }
+    if !packet.complete_checksum() {
+        return Err(DropReason::OffloadInvalid);
+    }
+    let mut fragments =
+        Fragments::new(packet.bytes(), headers, mtu).map_err(|_| DropReason::TooBig)?;
+    send_pieces(scratch, tx, link, packet.bytes(), headers.family, |head| {
+        fragments.next(head).map(|fragment| (fragment.head_length, fragment.payload))
+    })
+}
+
+/// Sends the pieces that `next` yields: the length of the header it wrote, and the payload's
+/// place in `bytes`.
+fn send_pieces(
+    scratch: &mut Scratch,
+    tx: &mut Tx,
+    link: &Link<'_>,
+    bytes: &[u8],
+    family: Family,
+    mut next: impl FnMut(&mut [u8]) -> Option<(usize, std::ops::Range<usize>)>,
+) -> Result<(), DropReason> {
+    let class = traffic_class(bytes, family);
+    let link_length = link.header_length();
+    while let Some((head_length, payload)) = next(&mut scratch.head[link_length..]) {
+        let (out, rest) = scratch.head.split_at_mut(link_length);
+        let payload = bytes.get(payload).unwrap_or(&[]);
+        link.write(out, family, class, head_length + payload.len());
+        debug_assert!(head_length <= rest.len());
+        let end = link_length + head_length;
+        tx.send(&scratch.head[..end], payload, Offload::default())
+            .map_err(|_| DropReason::TransmitFull)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! The routing-domain dispatcher of one worker: decides, per packet, which tenant it belongs to
+//! and where that tenant's routing sends it.
+//!
+//! [`Dispatcher::process`] takes a batch from one port. Each packet is classified, looked up in
+//! the flow table, and on a hit changed and sent (`overlay`, `front_end`); on a miss the slow path
+//! proves who speaks (`sender`), decides (`route`), asks NAT (`translate`), answers for the
+//! gateway (`neighbour`, `answer`), replicates (`replicate`), and compiles what it decided for the
+//! packets behind it. Every packet ends in one [`Verdict`].
+
+mod answer;
+mod domain_state;
+mod egress;
+mod flow_table;
+mod forward;
+mod fragments;
+mod front_end;
+mod front_end_neighbour;
+mod limiter;
+mod neighbour;
+mod overlay;
+mod replicate;
+mod route;
+mod sender;
+mod steer;
+mod translate;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use nvgate_model::{DomainSlot, DropReason, Instant};
+use nvgate_packet::buf::{MAX_FRAME, PacketBuf};
+use nvgate_packet::flow_key::{FlowKeyV4, FlowKeyV6};
+use nvgate_packet::headers::Headers;
+
+use crate::counters::WorkerCounters;
+use crate::io::{Batch, PortRole, Tx};
+use crate::snapshot::{Domain, Snapshot};
+use crate::worker::handoff::{Outbox, Stage};
+
+use domain_state::DomainState;
+use egress::Scratch;
+use flow_table::FlowTable;
+use fragments::Fragments;
+pub use steer::Steering;
+
+/// How a packet ended.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It left by a port, once or replicated.
+    Transmit,
+    /// It went to the worker that owns it.
+    Handoff,
+    /// The gateway answered it itself.
+    Punt,
+    /// It belongs to the host's kernel, which has its own copy.
+    Ignore,
+    /// It was dropped.
+    Drop(DropReason),
+}
+
+/// A verdict and the routing domain it is counted for, once that is known.
+struct Ended<'s> {
+    verdict: Verdict,
+    domain: Option<&'s Domain>,
+}
+
+/// What a worker lends the dispatcher for a batch.
+#[derive(Debug)]
+pub struct Io<'a> {
+    /// The fabric port.
+    pub fabric: &'a mut Tx,
+    /// The front-end port.
+    pub front_end: &'a mut Tx,
+    /// Rings to the other workers.
+    pub handoff: &'a mut Outbox,
+}
+
+/// Asks control to have the kernel resolve a neighbour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResolveRequest {
+    /// The port it is on.
+    pub port: PortRole,
+    /// The neighbour's address.
+    pub address: IpAddr,
+}
+
+/// Neighbours a worker asks for between two turns of its loop; more wait for the next packet.
+const MAX_RESOLVE_REQUESTS: usize = 16;
+
+/// What a dispatcher is made with.
+#[derive(Clone, Debug)]
+pub struct DispatcherConfig {
+    /// This worker, below `workers`.
+    pub worker: u16,
+    /// All workers.
+    pub workers: u16,
+    /// Entries of the flow table of each address family.
+    pub flow_entries: usize,
+    /// NAT sessions of one routing domain on this worker.
+    pub max_sessions: usize,
+    /// Seeds hashes and port choice; the same for all workers.
+    pub seed: u64,
+    /// This worker's counters.
+    pub counters: Arc<WorkerCounters>,
+}
+
+/// The dispatcher of one worker. It owns its state alone; a snapshot is lent for each batch.
+#[derive(Debug)]
+pub struct Dispatcher {
+    config: DispatcherConfig,
+    steering: Steering,
+    flows_v4: FlowTable<FlowKeyV4>,
+    flows_v6: FlowTable<FlowKeyV6>,
+    domains: Vec<Option<DomainState>>,
+    fragments: Fragments,
+    scratch: Scratch,
+    resolve: ArrayVec<ResolveRequest, MAX_RESOLVE_REQUESTS>,
+    now: Instant,
+    sweep: usize,
+}
+
+impl Dispatcher {
+    /// A dispatcher without state.
+    #[must_use]
+    pub fn new(config: DispatcherConfig) -> Self {
+        Self {
+            steering: Steering::new(config.workers, config.seed),
+            flows_v4: FlowTable::new(config.flow_entries),
+            flows_v6: FlowTable::new(config.flow_entries / 4),
+            domains: Vec::new(),
+            fragments: Fragments::new(config.seed),
+            scratch: Scratch::new(),
+            resolve: ArrayVec::new(),
+            now: Instant::default(),
+            sweep: 0,
+            config,
+        }
+    }
+
+    /// Takes over a newly published snapshot: state of domains that are gone is freed, NAT follows
+    /// its configuration.
+    pub fn adopt(&mut self, snapshot: &Snapshot) {
+        let slots = snapshot.domains().map(|domain| domain.slot.0 as usize + 1).max().unwrap_or(0);
+        self.domains.resize_with(slots.max(self.domains.len()), || None);
+        for slot in 0..self.domains.len() {
+            match snapshot.domain(DomainSlot(slot as u32)) {
+                Some(domain) => match &mut self.domains[slot] {
+                    Some(state) => state.follow(domain, &self.config),
+                    vacant @ None => {
+                        *vacant = Some(DomainState::new(domain, &self.config, self.now));
+                    }
+                },
+                None => self.domains[slot] = None,
+            }
+        }
+    }
+
+    /// Processes a batch that arrived at the port `role`.
+    pub fn process(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Instant,
+        role: PortRole,
+        batch: &mut Batch<'_>,
+        io: &mut Io<'_>,
+    ) {
+        self.now = now;
+        match role {
+            PortRole::Fabric => self.process_overlay(snapshot, batch, io),
+            PortRole::FrontEnd => self.process_front_end(snapshot, batch, io),
+        }
+    }
+
+    /// Processes one packet that another worker handed on.
+    pub fn process_handoff(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Instant,
+        stage: Stage,
+        packet: &mut PacketBuf<'_>,
+        io: &mut Io<'_>,
+    ) {
+        self.now = now;
+        let packets = wire_packets(packet);
+        let ended = match stage.port {
+            PortRole::Fabric => self.overlay_packet(snapshot, packet, stage.owner, io),
+            PortRole::FrontEnd => self.front_end_packet(snapshot, packet, stage.owner, io),
+        };
+        self.account(&ended, packets);
+    }
+
+    /// Neighbours to be resolved, emptied by the call.
+    pub fn drain_resolve_requests(&mut self) -> impl Iterator<Item = ResolveRequest> + '_ {
+        self.resolve.drain(..)
+    }
+
+    fn request_resolution(&mut self, port: PortRole, address: IpAddr) {
+        let request = ResolveRequest { port, address };
+        if !self.resolve.contains(&request) {
+            // A full list loses nothing: the next packet asks again.
+            let _ = self.resolve.try_push(request);
+        }
+    }
+
+    fn account(&self, ended: &Ended<'_>, packets: u64) {
+        let counters = &self.config.counters;
+        match ended.verdict {
+            Verdict::Transmit => counters.transmitted.add(packets),
+            Verdict::Handoff => counters.handoffs_sent.add(packets),
+            Verdict::Ignore => counters.ignored.add(packets),
+            Verdict::Punt => {
+                counters.punted.add(packets);
+                if let Some(domain) = ended.domain {
+                    self.counters_of(domain).punts.add(packets);
+                }
+            }
+            Verdict::Drop(reason) => {
+                counters.dropped.add(packets);
+                match ended.domain {
+                    Some(domain) => self.counters_of(domain).drops.count(reason, packets),
+                    None => counters.drops.count(reason, packets),
+                }
+            }
+        }
+    }
+
+    fn counters_of<'s>(&self, domain: &'s Domain) -> &'s crate::counters::DomainCounters {
+        &domain.counters[usize::from(self.config.worker)]
+    }
+
+    fn state(&mut self, domain: &Domain) -> Option<&mut DomainState> {
+        self.domains.get_mut(domain.slot.0 as usize)?.as_mut()
+    }
+
+    /// Whether the tenant's budget allows one more answer by the gateway itself.
+    fn may_answer(&mut self, domain: &Domain) -> bool {
+        let now = self.now;
+        self.state(domain).is_some_and(|state| state.punts.take(now))
+    }
+}
+
+/// How many packets on a wire a view stands for.
+fn wire_packets(packet: &PacketBuf<'_>) -> u64 {
+    match packet.offload().gso {
+        // Headers make the count at most one too high for the last segment; ports count frames.
+        Some(gso) => (packet.len() as u64).div_ceil(u64::from(gso.size.max(1))).max(1),
+        None => 1,
+    }
+}
+
+/// The length of the longest IP packet that `packet` stands for.
+fn longest_packet(packet: &PacketBuf<'_>, headers: &Headers) -> usize {
+    match packet.offload().gso {
+        Some(gso) => {
+            let head =
+                usize::from(headers.transport_at) + headers.transport_length(packet.bytes());
+            (head + usize::from(gso.size)).min(headers.length as usize)
+        }
+        None => headers.length as usize,
+    }
+}
+
+/// Packets have at most this many bytes behind their headroom.
+const _: () = assert!(MAX_FRAME > u16::MAX as usize);

@@ -1,0 +1,118 @@
+//! Ports: where frames come from and go to. Three kinds behind two enums; the dispatcher sees
+//! only [`PacketBuf`] views and [`Tx::send`].
+//!
+//! [`PacketBuf`]: nvgate_packet::buf::PacketBuf
+
+pub mod sim;
+
+use arrayvec::ArrayVec;
+use nvgate_packet::buf::{Offload, PacketBuf};
+
+/// Packets a port yields at once.
+pub const BATCH: usize = 64;
+
+/// A batch of views into a port's memory.
+pub type Batch<'a> = ArrayVec<PacketBuf<'a>, BATCH>;
+
+/// Which network a port is on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PortRole {
+    /// The underlay with the provider addresses.
+    Fabric,
+    /// The public network.
+    FrontEnd,
+}
+
+impl PortRole {
+    /// Both roles, in the order of [`index`](Self::index).
+    pub const ALL: [Self; 2] = [Self::Fabric, Self::FrontEnd];
+
+    /// 0 for the fabric, 1 for the front end.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in status, metrics and logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fabric => "fabric",
+            Self::FrontEnd => "front_end",
+        }
+    }
+}
+
+/// What a port can still do to a frame on its way out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// It completes partial transport checksums of untunnelled packets.
+    pub checksum: bool,
+    /// It cuts super-packets of untunnelled packets.
+    pub gso: bool,
+}
+
+/// The transmit queue has no room for the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the transmit queue is full")]
+pub struct TransmitFull;
+
+/// The receiving half of a port.
+#[derive(Debug)]
+pub enum Rx {
+    /// A queue in memory.
+    Sim(sim::SimRx),
+}
+
+impl Rx {
+    /// Fills `batch` with views of received frames, each with at least
+    /// [`HEADROOM`](nvgate_packet::buf::HEADROOM) bytes in front.
+    pub fn receive<'a>(&'a mut self, batch: &mut Batch<'a>) {
+        match self {
+            Self::Sim(rx) => rx.receive(batch),
+        }
+    }
+
+    /// Gives the memory of the last batch back.
+    pub fn release(&mut self) {
+        match self {
+            Self::Sim(rx) => rx.release(),
+        }
+    }
+}
+
+/// The transmitting half of a port.
+#[derive(Debug)]
+pub enum Tx {
+    /// A queue in memory.
+    Sim(sim::SimTx),
+}
+
+impl Tx {
+    /// What this port can still do to a frame.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        match self {
+            Self::Sim(tx) => tx.capabilities(),
+        }
+    }
+
+    /// Queues the frame `head` followed by `tail`; both are copied.
+    ///
+    /// # Errors
+    ///
+    /// [`TransmitFull`]; the frame is then not queued.
+    #[inline]
+    pub fn send(&mut self, head: &[u8], tail: &[u8], offload: Offload) -> Result<(), TransmitFull> {
+        match self {
+            Self::Sim(tx) => tx.send(head, tail, offload),
+        }
+    }
+
+    /// Hands queued frames to the network.
+    pub fn flush(&mut self) {
+        match self {
+            Self::Sim(_) => {}
+        }
+    }
+}
