@@ -6,5 +6,11 @@
 pub mod buf;
 pub mod checksum;
 pub mod flow_key;
+pub mod fragment;
 pub mod headers;
+pub mod icmp;
 pub mod rewrite;
+pub mod segment;
+
+#[cfg(test)]
+mod samples;

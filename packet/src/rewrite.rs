@@ -247,3 +247,191 @@ pub fn sockets(packet: &[u8], headers: &Headers) -> (Socket, Socket) {
         Socket::new(Ipv4Addr::from_bits(read_u32(packet, 16)), headers.destination_port),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::buf::Offload;
+    use crate::headers::{ICMP, TCP, TCP_ACK, TCP_SYN, UDP, traffic_class};
+    use crate::samples::{checksum_field, half_sealed, ipv4, ipv6, is_sound, sealed, tcp, udp};
+
+    const NEW: (Socket, Socket) = (
+        Socket::new(Ipv4Addr::new(203, 0, 113, 7), 40_001),
+        Socket::new(Ipv4Addr::new(198, 51, 100, 9), 8443),
+    );
+
+    fn rewritten(mut packet: Vec<u8>, new: (Socket, Socket), partial: bool) -> Vec<u8> {
+        let headers = Headers::parse(&packet).unwrap();
+        RewriteV4::new(sockets(&packet, &headers), new).apply(&mut packet, &headers, partial);
+        packet
+    }
+
+    fn carries(packet: &[u8]) -> (Socket, Socket) {
+        sockets(packet, &Headers::parse(packet).unwrap())
+    }
+
+    fn echo(kind: u8) -> Vec<u8> {
+        sealed(ipv4(ICMP, 0, &[], &[kind, 0, 0, 0, 0x12, 0x34, 0, 1, 9]))
+    }
+
+    #[test]
+    fn tcp_and_udp_get_new_sockets_and_right_checksums() {
+        for packet in [
+            ipv4(TCP, 0, &[1; 4], &tcp(TCP_ACK, &[], &[1, 2, 3])),
+            ipv4(UDP, 0, &[], &udp(&[4, 5])),
+        ] {
+            let changed = rewritten(sealed(packet.clone()), NEW, false);
+            assert!(is_sound(&changed));
+            assert_eq!(carries(&changed), NEW);
+            let changed = rewritten(half_sealed(packet), NEW, true);
+            assert_eq!(carries(&changed), NEW);
+            assert_eq!(half_sealed(changed.clone()), changed);
+        }
+    }
+
+    #[test]
+    fn an_absent_udp_checksum_stays_absent() {
+        let changed = rewritten(ipv4(UDP, 0, &[], &udp(&[4, 5])), NEW, false);
+        assert_eq!((carries(&changed), checksum_field(&changed)), (NEW, 0));
+    }
+
+    #[test]
+    fn a_udp_checksum_never_becomes_absent() {
+        let packet = sealed(ipv4(UDP, 0, &[], &udp(&[4, 5])));
+        let zeros = (0..=u16::MAX).filter(|&port| {
+            let new = (NEW.0, Socket::new(NEW.1.address, port));
+            let changed = rewritten(packet.clone(), new, false);
+            assert_ne!(checksum_field(&changed), 0);
+            checksum_field(&changed) == 0xffff
+        });
+        assert!(zeros.count() >= 1);
+    }
+
+    #[test]
+    fn an_echo_keeps_its_identifier_on_the_side_that_chose_it() {
+        let request = rewritten(echo(8), NEW, false);
+        assert!(is_sound(&request));
+        assert_eq!(carries(&request), (NEW.0, Socket::new(NEW.1.address, 0)));
+        let reply = rewritten(echo(0), NEW, false);
+        assert!(is_sound(&reply));
+        assert_eq!(carries(&reply), (Socket::new(NEW.0.address, 0), NEW.1));
+    }
+
+    #[test]
+    fn a_later_fragment_changes_its_addresses_only() {
+        let packet = ipv4(UDP, 0x0010, &[], &[1, 2, 3, 4, 5, 6, 7, 8]);
+        let headers = Headers::parse(&packet).unwrap();
+        let rewrite = RewriteV4::new(sockets(&packet, &headers), (NEW.0, NEW.1));
+        let zero = |socket: Socket| Socket::new(socket.address, 0);
+        let rewrite_addresses =
+            RewriteV4::new(sockets(&packet, &headers), (zero(NEW.0), zero(NEW.1)));
+        let (mut one, mut two) = (packet.clone(), packet.clone());
+        rewrite.apply_addresses(&mut one);
+        rewrite_addresses.apply(&mut two, &headers, false);
+        assert_eq!(one, two);
+        assert_eq!(carries(&one), (zero(NEW.0), zero(NEW.1)));
+        assert_eq!(one[20..], packet[20..]);
+    }
+
+    #[test]
+    fn the_ttl_goes_down_to_one_and_no_further() {
+        let mut v4 = sealed(ipv4(UDP, 0, &[], &udp(&[1])));
+        let mut v6 = sealed(ipv6(UDP, &udp(&[1])));
+        for left in (1..64).rev() {
+            assert_eq!(decrement_ttl(&mut v4, Family::V4), Ok(()));
+            assert_eq!(decrement_ttl(&mut v6, Family::V6), Ok(()));
+            assert!(is_sound(&v4));
+            assert_eq!((v4[8], v6[7]), (left, left));
+        }
+        let before = (v4.clone(), v6.clone());
+        assert_eq!(decrement_ttl(&mut v4, Family::V4), Err(DropReason::TtlExpired));
+        assert_eq!(decrement_ttl(&mut v6, Family::V6), Err(DropReason::TtlExpired));
+        assert_eq!((v4, v6), before);
+        assert_eq!(decrement_ttl(&mut [0x45; 19], Family::V4), Err(DropReason::IpMalformed));
+        assert_eq!(decrement_ttl(&mut [0x60; 7], Family::V6), Err(DropReason::IpMalformed));
+    }
+
+    #[test]
+    fn the_traffic_class_changes_nothing_beside_it() {
+        let mut v4 = sealed(ipv4(UDP, 0, &[], &udp(&[1])));
+        let mut v6 = sealed(ipv6(UDP, &udp(&[1])));
+        v6[1..4].copy_from_slice(&[0x0a, 0xbc, 0xde]);
+        for class in 0..=255 {
+            set_traffic_class(&mut v4, Family::V4, class);
+            set_traffic_class(&mut v6, Family::V6, class);
+            assert!(is_sound(&v4));
+            assert_eq!(traffic_class(&v4, Family::V4), class);
+            assert_eq!(traffic_class(&v6, Family::V6), class);
+            assert_eq!((v6[0] >> 4, v6[1] & 15, &v6[2..4]), (6, 0x0a, &[0xbc, 0xde][..]));
+        }
+    }
+
+    fn clamped(options: &[u8], limit: u16, partial: bool) -> Vec<u8> {
+        let packet = ipv4(TCP, 0, &[], &tcp(TCP_SYN, options, &[2, 4, 0xff, 0xff]));
+        let (mut packet, checksum) = if partial {
+            (half_sealed(packet), Checksum::Partial { start: 20, field: 16 })
+        } else {
+            (sealed(packet), Checksum::Complete)
+        };
+        let headers = Headers::parse(&packet).unwrap();
+        let end = packet.len();
+        let offload = Offload { checksum, gso: None };
+        let mut view = PacketBuf::new(&mut packet, 0, end, offload);
+        clamp_mss(&mut view, &headers, limit);
+        assert!(view.complete_checksum());
+        assert!(is_sound(&packet));
+        packet[40..].to_vec()
+    }
+
+    #[test]
+    fn the_segment_size_is_lowered_wherever_the_option_stands() {
+        let payload = [2, 4, 0xff, 0xff];
+        for partial in [false, true] {
+            let even = clamped(&[2, 4, 0x05, 0xb4], 1418, partial);
+            assert_eq!(even, [&[2, 4, 0x05, 0x8a], &payload[..]].concat());
+            let odd = clamped(&[1, 2, 4, 0x05, 0xb4, 1, 1, 1], 1418, partial);
+            assert_eq!(odd, [&[1, 2, 4, 0x05, 0x8a, 1, 1, 1], &payload[..]].concat());
+        }
+    }
+
+    #[test]
+    fn a_segment_size_that_fits_or_is_absent_or_is_payload_stays() {
+        for options in [&[2, 4, 0x05, 0x8a][..], &[], &[1, 1, 1, 1], &[0, 2, 4, 5], &[1, 1, 2, 4]] {
+            let after = clamped(options, 1418, false);
+            assert_eq!(after, [options, &[2, 4, 0xff, 0xff]].concat());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rewriting_there_and_back_is_no_change(
+            bytes in any::<[u8; 12]>(), payload in proptest::collection::vec(any::<u8>(), 0..50), is_tcp in any::<bool>(),
+        ) {
+            let packet = if is_tcp {
+                ipv4(TCP, 0, &[], &tcp(TCP_ACK, &[], &payload))
+            } else {
+                ipv4(UDP, 0, &[], &udp(&payload))
+            };
+            let packet = sealed(packet);
+            let old = carries(&packet);
+            let new = (
+                Socket::new(read_u32(&bytes, 0).into(), read_u16(&bytes, 4)),
+                Socket::new(read_u32(&bytes, 6).into(), read_u16(&bytes, 10)),
+            );
+            let there = rewritten(packet.clone(), new, false);
+            prop_assert!(is_sound(&there));
+            prop_assert_eq!(carries(&there), new);
+            let back = rewritten(there, old, false);
+            prop_assert!(is_sound(&back));
+            prop_assert_eq!(carries(&back), old);
+        }
+
+        #[test]
+        fn any_options_return(options in proptest::collection::vec(any::<u8>(), 0..10), limit in any::<u16>()) {
+            let options: Vec<u8> = options.iter().flat_map(|&byte| [byte, byte % 7, byte / 3, 2]).collect();
+            clamped(&options, limit, false);
+        }
+    }
+}
