@@ -175,6 +175,14 @@ pub struct WorkerCounters {
     pub batches: Counter,
     /// Packets in those batches.
     pub packets: Counter,
+    /// Packets sent from a port.
+    pub transmitted: Counter,
+    /// Packets that the gateway answered itself.
+    pub punted: Counter,
+    /// Packets left to the host's kernel.
+    pub ignored: Counter,
+    /// Packets dropped, with or without a tenant.
+    pub dropped: Counter,
     /// Packets handed to another worker.
     pub handoffs_sent: Counter,
     /// Packets taken from other workers.
