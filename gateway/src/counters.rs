@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nvgate_model::{DropReason, Protocol};
+use serde::{Deserialize, Serialize};
 
 /// A number that only grows. One thread adds, any thread reads.
 #[derive(Debug, Default)]
@@ -202,7 +203,7 @@ pub struct WorkerCounters {
 }
 
 /// Packets and bytes that went one way, read or summed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TrafficTotal {
     /// Packets.
     pub packets: u64,

@@ -1,3 +1,4 @@
 //! Placeholder.
 
+pub mod admin;
 pub mod counters;
