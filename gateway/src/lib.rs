@@ -1,1 +1,4 @@
 //! Placeholder.
+
+pub mod admin;
+pub mod counters;
