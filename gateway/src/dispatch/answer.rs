@@ -1,0 +1,155 @@
+//! What the gateway itself says: ICMP errors towards senders, and answers of its own addresses.
+
+use std::net::IpAddr;
+
+use nvgate_model::DropReason;
+use nvgate_packet::buf::{HEADROOM, Offload, PacketBuf};
+use nvgate_packet::flow_key::flow_hash;
+use nvgate_packet::headers::{self, Headers};
+use nvgate_packet::icmp::{self, Problem};
+
+use super::egress::{Link, send};
+use super::forward::link_of;
+use super::route::{Decision, decide_inbound};
+use super::{Dispatcher, Io, Verdict};
+use crate::endpoint::Endpoint;
+use crate::snapshot::{Domain, Snapshot};
+
+/// What a sender is told about a dropped packet; some reasons are kept from it.
+const fn problem_of(reason: DropReason, mtu: u16) -> Option<Problem> {
+    match reason {
+        DropReason::UnknownCustomer => Some(Problem::HostUnreachable),
+        DropReason::NoRoute | DropReason::NatAbsent | DropReason::FrontEndNoRoute => {
+            Some(Problem::NetworkUnreachable)
+        }
+        DropReason::FrontEndSource => Some(Problem::Prohibited),
+        DropReason::TtlExpired => Some(Problem::TimeExceeded),
+        DropReason::TooBig => Some(Problem::TooBig { mtu: mtu as u32 }),
+        #[expect(clippy::wildcard_enum_match_arm, reason = "silence is the rule, not the exception")]
+        _ => None,
+    }
+}
+
+impl Dispatcher {
+    /// Tells the sender inside the domain why its packet was dropped, within the tenant's budget.
+    /// The view begins at the IP header of the packet as it came in.
+    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
+    pub(super) fn tell_sender(
+        &mut self,
+        snapshot: &Snapshot,
+        domain: &Domain,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        reason: DropReason,
+        mtu: u16,
+        io: &mut Io<'_>,
+    ) {
+        let Some(problem) = problem_of(reason, mtu) else { return };
+        let bytes = packet.bytes();
+        let Some(from) = domain.gateway_towards(headers::source(bytes, headers.family)) else {
+            return;
+        };
+        if !icmp::may_answer(bytes, headers) || !self.may_answer(domain) {
+            return;
+        }
+        let out = &mut self.answer[HEADROOM..];
+        if let Some(length) = icmp::write_error(out, bytes, headers, from, problem) {
+            // An answer that cannot be sent is an answer the sender does without.
+            let _ = self.send_answer(snapshot, domain, length, io);
+        }
+    }
+
+    /// Tells a remote sender on the front end why its packet to a leased address was dropped.
+    #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
+    pub(super) fn tell_remote(
+        &mut self,
+        snapshot: &Snapshot,
+        domain: &Domain,
+        packet: &PacketBuf<'_>,
+        headers: &Headers,
+        reason: DropReason,
+        mtu: u16,
+        io: &mut Io<'_>,
+    ) {
+        let Some(problem) = problem_of(reason, mtu) else { return };
+        let bytes = packet.bytes();
+        let remote = headers::source(bytes, headers.family);
+        let from = headers::destination(bytes, headers.family);
+        let hop = snapshot.front_end.path(remote).ok().and_then(|path| path.hop);
+        let Some(destination) =
+            hop.and_then(|hop| snapshot.front_end.hop(hop)).and_then(|hop| hop.mac)
+        else {
+            return;
+        };
+        if !icmp::may_answer(bytes, headers) || !self.may_answer(domain) {
+            return;
+        }
+        let out = &mut self.answer[HEADROOM..];
+        let Some(length) = icmp::write_error(out, bytes, headers, from, problem) else { return };
+        let link = Link::FrontEnd { destination, source: snapshot.front_end.mac };
+        let mut answer =
+            PacketBuf::new(&mut self.answer[..], HEADROOM, HEADROOM + length, Offload::default());
+        if let Ok(headers) = Headers::parse(answer.bytes()) {
+            // An answer that cannot be sent is an answer the remote does without.
+            let _ = send(&mut self.scratch, io.front_end, &link, &mut answer, &headers, length);
+        }
+    }
+
+    /// Gives a packet for the gateway's own address to the domain's endpoint and sends what it
+    /// answers. The view begins at the IP header.
+    pub(super) fn punt(
+        &mut self,
+        snapshot: &Snapshot,
+        domain: &Domain,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+        io: &mut Io<'_>,
+    ) -> Result<Verdict, DropReason> {
+        if !packet.complete_checksum() || packet.offload().gso.is_some() {
+            return Err(DropReason::OffloadInvalid);
+        }
+        if !self.may_answer(domain) {
+            return Err(DropReason::PuntLimited);
+        }
+        let now = self.now;
+        let destination = headers::destination(packet.bytes(), headers.family);
+        let seed = self.config.seed;
+        let state = self
+            .domains
+            .get_mut(domain.slot.0 as usize)
+            .and_then(Option::as_mut)
+            .ok_or(DropReason::NotServed)?;
+        let endpoint =
+            state.endpoint.get_or_insert_with(|| Box::new(Endpoint::new(domain, seed, now)));
+        let length = endpoint
+            .answer(now, destination, packet.bytes(), &mut self.answer[HEADROOM..])
+            .ok_or(DropReason::NotServed)?;
+        self.send_answer(snapshot, domain, length, io)?;
+        Ok(Verdict::Punt)
+    }
+
+    /// Sends the IP packet in the answer buffer to its destination inside the domain.
+    fn send_answer(
+        &mut self,
+        snapshot: &Snapshot,
+        domain: &Domain,
+        length: usize,
+        io: &mut Io<'_>,
+    ) -> Result<(), DropReason> {
+        let bytes = &self.answer[HEADROOM..HEADROOM + length];
+        let headers = Headers::parse(bytes)?;
+        let destination: IpAddr = headers::destination(bytes, headers.family);
+        let hash = flow_hash(bytes, &headers, self.config.seed);
+        let Decision::Overlay(index) = decide_inbound(domain, destination) else {
+            return Err(DropReason::UnknownCustomer);
+        };
+        let compiled = self.towards_endpoint(snapshot, domain, index, hash)?;
+        let link = link_of(snapshot, domain, &compiled)?;
+        let mut packet =
+            PacketBuf::new(&mut self.answer[..], HEADROOM, HEADROOM + length, Offload::default());
+        let mtu = usize::from(compiled.mtu);
+        send(&mut self.scratch, io.fabric, &link, &mut packet, &headers, mtu)?;
+        self.counters_of(domain).inbound.count(1, length as u64);
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! Packets from the front end: replies and new connections to leased addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use arrayvec::ArrayVec;
+use nvgate_model::{DomainSlot, DropReason, MacAddress};
+use nvgate_packet::buf::{Checksum, PacketBuf};
+use nvgate_packet::flow_key::FRONT_END;
+use nvgate_packet::headers::{
+    self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Headers,
+    read_u32, read_u128,
+};
+use nvgate_packet::rewrite::{self, clamp_mss};
+
+use super::flow_table::{Compiled, Egress};
+use super::forward::{Flow, Forward, check, expose_ip, hand_on, largest_segment};
+use super::neighbour::is_discovery;
+use super::route::owns_on_front_end;
+use super::sender::is_unicast;
+use super::{Dispatcher, Ended, Io, Verdict};
+use crate::io::{BATCH, Batch, PortRole};
+use crate::snapshot::{Domain, Snapshot};
+use crate::worker::handoff::Owner;
+
+/// What one pass over a frame from the front end found.
+pub(super) struct FrontEndArrival {
+    destination: MacAddress,
+    ethertype: u16,
+    flow: Flow,
+}
+
+const IGNORED: Ended<'static> = Ended { verdict: Verdict::Ignore, domain: None };
+
+fn classify(snapshot: &Snapshot, frame: &[u8], seed: u64) -> Option<FrontEndArrival> {
+    let (ethernet, packet) = frame.split_first_chunk::<ETHERNET_LENGTH>()?;
+    let [d0, d1, d2, d3, d4, d5, .., e0, e1] = *ethernet;
+    let destination = MacAddress([d0, d1, d2, d3, d4, d5]);
+    let ethertype = u16::from_be_bytes([e0, e1]);
+    let flow = if destination == snapshot.front_end.mac {
+        Flow::parse(FRONT_END, ethertype, packet, seed)
+    } else {
+        Flow::None
+    };
+    Some(FrontEndArrival { destination, ethertype, flow })
+}
+
+/// The destination of what claims to be an IP packet, before its headers are trusted.
+fn claimed_destination(packet: &[u8], ethertype: u16) -> Option<IpAddr> {
+    match ethertype {
+        ETHERTYPE_IPV4 if packet.len() >= 20 => {
+            Some(Ipv4Addr::from_bits(read_u32(packet, 16)).into())
+        }
+        ETHERTYPE_IPV6 if packet.len() >= 40 => {
+            Some(Ipv6Addr::from_bits(read_u128(packet, 24)).into())
+        }
+        _ => None,
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn process_front_end(
+        &mut self,
+        snapshot: &Snapshot,
+        batch: &mut Batch<'_>,
+        io: &mut Io<'_>,
+    ) {
+        let arrivals: ArrayVec<_, BATCH> = batch
+            .iter()
+            .map(|packet| classify(snapshot, packet.bytes(), self.config.seed))
+            .collect();
+        for arrival in arrivals.iter().flatten() {
+            self.warm(&arrival.flow);
+        }
+        for (packet, arrival) in batch.iter_mut().zip(arrivals) {
+            let packets = super::wire_packets(packet);
+            let ended = self.front_end_arrival(snapshot, packet, arrival, Owner::Unknown, io);
+            self.account(&ended, packets);
+        }
+    }
+
+    /// Processes one frame outside a batch.
+    pub(super) fn front_end_packet<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        packet: &mut PacketBuf<'_>,
+        owner: Owner,
+        io: &mut Io<'_>,
+    ) -> Ended<'s> {
+        let arrival = classify(snapshot, packet.bytes(), self.config.seed);
+        self.front_end_arrival(snapshot, packet, arrival, owner, io)
+    }
+
+    #[inline]
+    fn front_end_arrival<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        packet: &mut PacketBuf<'_>,
+        arrival: Option<FrontEndArrival>,
+        owner: Owner,
+        io: &mut Io<'_>,
+    ) -> Ended<'s> {
+        let Some(arrival) = arrival else { return IGNORED };
+        if let Some(ended) = self.front_end_hit(snapshot, packet, &arrival, io) {
+            self.config.counters.flow_hits.add(1);
+            return ended;
+        }
+        self.front_end_slow(snapshot, packet, &arrival, owner, io)
+    }
+
+    /// Forwards by the compiled entry, or says `None` and leaves the packet alone.
+    #[inline]
+    fn front_end_hit<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        packet: &mut PacketBuf<'_>,
+        arrival: &FrontEndArrival,
+        io: &mut Io<'_>,
+    ) -> Option<Ended<'s>> {
+        let (position, compiled) = self.find(&arrival.flow)?;
+        let domain = snapshot.domain(DomainSlot(compiled.domain))?;
+        if compiled.proof != snapshot.proof(domain) {
+            return None;
+        }
+        if compiled.egress == Egress::Handoff {
+            let to = (compiled.target as u16, Owner::Mine);
+            let verdict = hand_on(io, to, PortRole::FrontEnd, packet);
+            return Some(Ended { verdict, domain: Some(domain) });
+        }
+        let headers = arrival.flow.headers()?;
+        let forward = Forward {
+            position,
+            compiled: &compiled,
+            headers,
+            ip_at: ETHERNET_LENGTH,
+            class: None,
+        };
+        let verdict = self.forward_hit(snapshot, domain, packet, &forward, io)?;
+        Some(Ended { verdict, domain: Some(domain) })
+    }
+
+    fn front_end_slow<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        packet: &mut PacketBuf<'_>,
+        arrival: &FrontEndArrival,
+        owner: Owner,
+        io: &mut Io<'_>,
+    ) -> Ended<'s> {
+        let body = packet.bytes().get(ETHERNET_LENGTH..).unwrap_or(&[]);
+        let neighbourly = arrival.destination == snapshot.front_end.mac
+            || arrival.destination.is_group();
+        if !neighbourly {
+            return IGNORED;
+        }
+        if arrival.ethertype == ETHERTYPE_ARP {
+            return self.answer_front_end_arp(snapshot, body, io);
+        }
+        if arrival.ethertype == ETHERTYPE_IPV6
+            && let Ok(headers) = Headers::parse(body)
+            && is_discovery(&headers)
+        {
+            return self.answer_front_end_discovery(snapshot, body, io);
+        }
+        if arrival.destination != snapshot.front_end.mac {
+            return IGNORED;
+        }
+        let Some(destination) = claimed_destination(body, arrival.ethertype) else {
+            return IGNORED;
+        };
+        let Some(domain) = snapshot.by_front_end(destination) else {
+            let verdict = if snapshot.is_pooled(destination) {
+                Verdict::Drop(DropReason::FrontEndUnleased)
+            } else {
+                Verdict::Ignore
+            };
+            return Ended { verdict, domain: None };
+        };
+        self.config.counters.flow_misses.add(1);
+        let verdict = self.route_from_front_end(snapshot, domain, packet, arrival, owner, io);
+        Ended { verdict: verdict.unwrap_or_else(Verdict::Drop), domain: Some(domain) }
+    }
+
+    fn route_from_front_end(
+        &mut self,
+        snapshot: &Snapshot,
+        domain: &Domain,
+        packet: &mut PacketBuf<'_>,
+        arrival: &FrontEndArrival,
+        owner: Owner,
+        io: &mut Io<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let headers = arrival.flow.parsed()?;
+        let ip = packet.bytes().get(ETHERNET_LENGTH..).unwrap_or(&[]);
+        let source = headers::source(ip, headers.family);
+        if !is_unicast(source) || owns_on_front_end(domain, source) {
+            return Err(DropReason::Martian);
+        }
+        if headers.family == Family::V4 {
+            let nat = domain.nat.as_deref().ok_or(DropReason::NatAbsent)?;
+            if let Some(worker) = self.owner_inbound(domain, nat, ip, headers, owner)? {
+                if worker.1 == Owner::Mine {
+                    self.keep_handoff(snapshot, domain, &arrival.flow, worker.0);
+                }
+                return Ok(hand_on(io, worker, PortRole::FrontEnd, packet));
+            }
+        }
+        expose_ip(packet, ETHERNET_LENGTH, headers)?;
+        let planned = match self.plan_inbound(snapshot, domain, packet, headers) {
+            Ok(planned) => planned,
+            Err(reason) => {
+                self.tell_remote(snapshot, domain, packet, headers, reason, 0, io);
+                return Err(reason);
+            }
+        };
+        clamp_mss(packet, headers, largest_segment(planned.compiled.mtu, headers.family));
+        if let Err(reason) = check(packet.bytes(), packet.offload(), headers, &planned.compiled) {
+            let mtu = planned.compiled.mtu;
+            self.tell_remote(snapshot, domain, packet, headers, reason, mtu, io);
+            return Err(reason);
+        }
+        self.execute(snapshot, domain, packet, headers, &arrival.flow, &planned, io)
+    }
+
+    /// Sends a translated packet that is for a leased address back in, as if it had come from the
+    /// front end (RFC 4787 REQ-9). The view begins at the IP header.
+    pub(super) fn hairpin(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut PacketBuf<'_>,
+        headers: &Headers,
+        compiled: &Compiled,
+        io: &mut Io<'_>,
+    ) -> Result<Verdict, DropReason> {
+        let partial = matches!(packet.offload().checksum, Checksum::Partial { .. });
+        rewrite::decrement_ttl(packet.bytes_mut(), headers.family)?;
+        if compiled.translate {
+            compiled.rewrite.apply(packet.bytes_mut(), headers, partial);
+        }
+        let ethertype = match headers.family {
+            Family::V4 => ETHERTYPE_IPV4,
+            Family::V6 => ETHERTYPE_IPV6,
+        };
+        let ethernet =
+            packet.prepend::<ETHERNET_LENGTH>().map_err(|_| DropReason::NoHeadroom)?;
+        let mac = snapshot.front_end.mac;
+        nvgate_nvgre::encap::write_inner_ethernet(ethernet, mac, mac, ethertype);
+        Ok(self.front_end_packet(snapshot, packet, Owner::Unknown, io).verdict)
+    }
+}
