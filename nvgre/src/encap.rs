@@ -1,7 +1,7 @@
 //! The outer headers towards one provider address, serialized once: a packet copies them and
 //! fills in what differs from packet to packet.
 //!
-//! NVGRE is never fragmented on its way (RFC 7637 section 4.3): over IPv4 Don't Fragment is set,
+//! NVGRE is never fragmented on its way (RFC 7637 section 4.4): over IPv4 Don't Fragment is set,
 //! and what would not fit is the dispatcher's to refuse before.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! What NVGRE leaves of the fabric's MTU to a tenant (RFC 7637 section 4.3).
+//! What NVGRE leaves of the fabric's MTU to a tenant (RFC 7637 section 4.4).
 
 use nvgate_packet::headers::{ETHERNET_LENGTH, Family, IPV4_LENGTH, IPV6_LENGTH};
 
