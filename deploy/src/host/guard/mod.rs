@@ -212,3 +212,6 @@ fn instructions(message: &TcMessage) -> Vec<u8> {
     }
     if decides { code } else { Vec::new() }
 }
+
+#[cfg(test)]
+mod tests;
