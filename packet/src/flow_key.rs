@@ -172,9 +172,8 @@ mod tests {
     #[test]
     fn the_place_is_part_of_the_key() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
-        let key = |vsid| {
-            FlowKeyV4::new(Vsid::new(vsid).unwrap().into(), 6, address, address, (1, 2))
-        };
+        let key =
+            |vsid| FlowKeyV4::new(Vsid::new(vsid).unwrap().into(), 6, address, address, (1, 2));
         assert_ne!(key(5001), key(5002));
         assert_ne!(key(5001).hash(7), key(5002).hash(7));
         assert_ne!(key(5001).hash(7), key(5001).hash(8));

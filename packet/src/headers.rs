@@ -272,11 +272,7 @@ impl Headers {
             protocol: fixed[9],
             transport_at: header_length as u16,
             length: length as u32,
-            fragment: fragment_of(
-                word & 0x1fff,
-                word & 0x2000 != 0,
-                u32::from(read_u16(fixed, 4)),
-            ),
+            fragment: fragment_of(word & 0x1fff, word & 0x2000 != 0, u32::from(read_u16(fixed, 4))),
             transport: Transport::Opaque,
             source_port: 0,
             destination_port: 0,

@@ -1,6 +1,20 @@
 //! The host's kernel as the gateway sees it: links, addresses, routes and neighbours, followed by
 //! netlink; and the few things the gateway asks of it.
+//!
+//! [`Observer`] publishes a [`HostView`] whenever the kernel's picture changes, [`Netlink::resolve`]
+//! has the kernel find a neighbour, and a [`Guard`] keeps the kernel's own stack away from the
+//! traffic that the gateway handles. Sockets belong to the network namespace of the thread that
+//! opens them.
 
+mod guard;
+mod netlink;
+mod observe;
 mod view;
 
-pub use view::{HostView, LinkFacts, Neighbour, Route};
+#[cfg(test)]
+mod lab;
+
+pub use guard::{Guard, GuardError};
+pub use netlink::{Netlink, NetlinkError};
+pub use observe::{MAX_NEIGHBOURS, MAX_ROUTES, Observer};
+pub use view::{Discard, HostView, LinkFacts, Neighbour, Route};

@@ -203,12 +203,7 @@ pub struct NatTimeouts {
 
 impl Default for NatTimeouts {
     fn default() -> Self {
-        Self {
-            tcp_established_secs: 7440,
-            tcp_transitory_secs: 240,
-            udp_secs: 120,
-            icmp_secs: 60,
-        }
+        Self { tcp_established_secs: 7440, tcp_transitory_secs: 240, udp_secs: 120, icmp_secs: 60 }
     }
 }
 
