@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use nvgate_model::{Instant, Tick};
+use nvgate_nat::fragment::FragmentTable;
 use nvgate_nat::{Nat, NatConfig, Seen, SessionIndex, WorkerShare};
 use nvgate_packet::flow_key::{FlowKeyV4, hash_words};
 
@@ -22,6 +23,10 @@ pub(super) struct DomainState {
     pub(super) punts: TokenBucket,
     /// Broadcast and multicast frames.
     pub(super) replications: TokenBucket,
+    /// What the first fragments of datagrams under translation were told.
+    pub(super) datagrams: FragmentTable<Compiled>,
+    /// Which workers own the sockets of datagrams that this worker coordinates.
+    pub(super) datagram_owners: FragmentTable<u16>,
     /// The gateway's own addresses; made at the first packet for them.
     pub(super) endpoint: Option<Box<Endpoint>>,
 }
@@ -54,6 +59,8 @@ struct FlowLink {
 
 const NO_LINK: FlowLink = FlowLink { position: NONE, evicted: None };
 
+/// Datagrams in fragments that one domain may have under way on one worker.
+const MAX_DATAGRAMS: usize = 1024;
 /// Sessions examined for expiry in one call.
 const EXPIRY_BUDGET: usize = 256;
 
@@ -63,6 +70,8 @@ impl DomainState {
             nat: domain.nat.as_ref().map(|nat| NatState::new(domain, nat, config)),
             punts: TokenBucket::new(share(domain.punts_per_sec, config), now),
             replications: TokenBucket::new(share(domain.replications_per_sec, config), now),
+            datagrams: FragmentTable::new(MAX_DATAGRAMS, config.seed),
+            datagram_owners: FragmentTable::new(MAX_DATAGRAMS, config.seed),
             endpoint: None,
         }
     }
@@ -103,8 +112,8 @@ impl NatState {
     }
 
     /// Remembers where the entry of a session's direction stands.
-    pub(super) fn link(&mut self, session: SessionIndex, direction: Direction, position: usize) {
-        let index = session.0 as usize;
+    pub(super) fn link(&mut self, session: u32, direction: Direction, position: usize) {
+        let index = session as usize;
         if self.links.len() <= index {
             self.links.resize(index + 1, [NO_LINK; 2]);
         }
@@ -131,15 +140,15 @@ impl NatState {
             EXPIRY_BUDGET,
             |session| {
                 let of = |direction: Direction| {
-                    let link = links.get(session.index.0 as usize)?[direction as usize];
+                    let link = links.get(session.session.0 as usize)?[direction as usize];
                     let live = flows.at(link.position as usize).filter(|entry: &&Compiled| {
-                        entry.domain == slot && entry.session == session.index.0
+                        entry.domain == slot && entry.session == session.session.0
                     });
                     live.map(|entry| entry.tick).or(link.evicted)
                 };
                 Seen { outbound: of(Direction::Outbound), inbound: of(Direction::Inbound) }
             },
-            |session| closed_entries.push(session.index),
+            |session| closed_entries.push(session.session),
         );
         for session in closed_entries {
             self.unlink(slot, session, flows);

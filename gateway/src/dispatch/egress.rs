@@ -5,7 +5,7 @@
 use nvgate_model::{DropReason, FlowId, MacAddress, Vsid};
 use nvgate_nvgre::ecn::{self, DscpMode};
 use nvgate_nvgre::encap::{OuterTemplate, write_inner_ethernet};
-use nvgate_packet::buf::{Checksum, HEADROOM, Offload, PacketBuf};
+use nvgate_packet::buf::{Checksum, Offload, PacketBuf};
 use nvgate_packet::fragment::Fragments;
 use nvgate_packet::headers::{
     ETHERNET_LENGTH, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Headers, read_u16, traffic_class,
@@ -24,16 +24,24 @@ const MAX_SEGMENT_HEADER: usize = 512;
 #[derive(Debug)]
 pub(super) struct Scratch {
     head: Box<[u8; MAX_LINK_HEADER + MAX_SEGMENT_HEADER]>,
-    /// Where answers by the gateway are built, behind their headroom.
-    pub(super) answer: Box<[u8; HEADROOM + 2048]>,
 }
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self {
-            head: Box::new([0; MAX_LINK_HEADER + MAX_SEGMENT_HEADER]),
-            answer: Box::new([0; HEADROOM + 2048]),
-        }
+        Self { head: Box::new([0; MAX_LINK_HEADER + MAX_SEGMENT_HEADER]) }
+    }
+
+    /// Sends a payload that is no routed packet (ARP, neighbour discovery) behind `link`.
+    pub(super) fn send_frame(
+        &mut self,
+        tx: &mut Tx,
+        link: &Link<'_>,
+        ethertype: u16,
+        payload: &[u8],
+    ) -> Result<(), DropReason> {
+        let head = &mut self.head[..link.header_length()];
+        link.write_for(head, ethertype, 0, payload.len());
+        tx.send(head, payload, Offload::default()).map_err(|_| DropReason::TransmitFull)
     }
 }
 
@@ -85,7 +93,7 @@ impl Link<'_> {
 
     /// Writes the header in front of a payload of any EtherType.
     #[inline]
-    pub(super) fn write_for(&self, out: &mut [u8], ethertype: u16, class: u8, length: usize) {
+    fn write_for(&self, out: &mut [u8], ethertype: u16, class: u8, length: usize) {
         let (inner_at, destination, source) = match self {
             Self::Overlay { template, vsid, flow, destination, source, .. } => {
                 template.write(out, *vsid, *flow, class, ETHERNET_LENGTH + length, 0);

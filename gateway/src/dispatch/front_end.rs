@@ -25,6 +25,7 @@ use crate::worker::handoff::Owner;
 /// What one pass over a frame from the front end found.
 pub(super) struct FrontEndArrival {
     destination: MacAddress,
+    source: MacAddress,
     ethertype: u16,
     flow: Flow,
 }
@@ -33,7 +34,7 @@ const IGNORED: Ended<'static> = Ended { verdict: Verdict::Ignore, domain: None }
 
 fn classify(snapshot: &Snapshot, frame: &[u8], seed: u64) -> Option<FrontEndArrival> {
     let (ethernet, packet) = frame.split_first_chunk::<ETHERNET_LENGTH>()?;
-    let [d0, d1, d2, d3, d4, d5, .., e0, e1] = *ethernet;
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, e0, e1] = *ethernet;
     let destination = MacAddress([d0, d1, d2, d3, d4, d5]);
     let ethertype = u16::from_be_bytes([e0, e1]);
     let flow = if destination == snapshot.front_end.mac {
@@ -41,7 +42,8 @@ fn classify(snapshot: &Snapshot, frame: &[u8], seed: u64) -> Option<FrontEndArri
     } else {
         Flow::None
     };
-    Some(FrontEndArrival { destination, ethertype, flow })
+    let source = MacAddress([s0, s1, s2, s3, s4, s5]);
+    Some(FrontEndArrival { destination, source, ethertype, flow })
 }
 
 /// The destination of what claims to be an IP packet, before its headers are trusted.
@@ -159,7 +161,8 @@ impl Dispatcher {
             && let Ok(headers) = Headers::parse(body)
             && is_discovery(&headers)
         {
-            return self.answer_front_end_discovery(snapshot, body, io);
+            let from = arrival.source;
+            return self.answer_front_end_discovery(snapshot, body, (from, io));
         }
         if arrival.destination != snapshot.front_end.mac {
             return IGNORED;

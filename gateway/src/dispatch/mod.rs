@@ -12,7 +12,6 @@ mod domain_state;
 mod egress;
 mod flow_table;
 mod forward;
-mod fragments;
 mod front_end;
 mod front_end_neighbour;
 mod limiter;
@@ -29,11 +28,12 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use nvgate_model::{DomainSlot, DropReason, Instant};
-use nvgate_packet::buf::{MAX_FRAME, PacketBuf};
+use nvgate_packet::buf::{HEADROOM, PacketBuf};
 use nvgate_packet::flow_key::{FlowKeyV4, FlowKeyV6};
 use nvgate_packet::headers::Headers;
 
 use crate::counters::WorkerCounters;
+use crate::endpoint::MAX_PACKET;
 use crate::io::{Batch, PortRole, Tx};
 use crate::snapshot::{Domain, Snapshot};
 use crate::worker::handoff::{Outbox, Stage};
@@ -41,7 +41,6 @@ use crate::worker::handoff::{Outbox, Stage};
 use domain_state::DomainState;
 use egress::Scratch;
 use flow_table::FlowTable;
-use fragments::Fragments;
 pub use steer::Steering;
 
 /// How a packet ended.
@@ -114,8 +113,9 @@ pub struct Dispatcher {
     flows_v4: FlowTable<FlowKeyV4>,
     flows_v6: FlowTable<FlowKeyV6>,
     domains: Vec<Option<DomainState>>,
-    fragments: Fragments,
     scratch: Scratch,
+    /// Where answers by the gateway are built, behind their headroom.
+    answer: Box<[u8]>,
     resolve: ArrayVec<ResolveRequest, MAX_RESOLVE_REQUESTS>,
     now: Instant,
     sweep: usize,
@@ -130,8 +130,8 @@ impl Dispatcher {
             flows_v4: FlowTable::new(config.flow_entries),
             flows_v6: FlowTable::new(config.flow_entries / 4),
             domains: Vec::new(),
-            fragments: Fragments::new(config.seed),
             scratch: Scratch::new(),
+            answer: vec![0; HEADROOM + MAX_PACKET].into_boxed_slice(),
             resolve: ArrayVec::new(),
             now: Instant::default(),
             sweep: 0,
@@ -261,6 +261,3 @@ fn longest_packet(packet: &PacketBuf<'_>, headers: &Headers) -> usize {
         None => headers.length as usize,
     }
 }
-
-/// Packets have at most this many bytes behind their headroom.
-const _: () = assert!(MAX_FRAME > u16::MAX as usize);

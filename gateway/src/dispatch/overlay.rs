@@ -179,10 +179,6 @@ impl Dispatcher {
             return self.overlay_layer_two(snapshot, domain, subnet, packet, arrival, io);
         }
         let headers = arrival.flow.parsed()?;
-        if owner == Owner::Unknown {
-            let packets = super::wire_packets(packet);
-            self.counters_of(domain).outbound.count(packets, u64::from(headers.length));
-        }
         self.route_from_overlay(snapshot, domain, subnet, packet, arrival, headers, owner, io)
     }
 
@@ -213,11 +209,15 @@ impl Dispatcher {
         let class = ecn::decapsulate(class, arrival.decap.class, snapshot.fabric.dscp)?;
         let decision = decide(domain, snapshot.gateway_mac, source, destination);
         if decision == Decision::Translate
-            && let Some(worker) = self.owner_outbound(ip, headers, owner)?
+            && let Some(worker) = self.owner_outbound(domain, ip, headers, owner)?
         {
-            self.keep_handoff(snapshot, domain, &arrival.flow, worker.0);
+            if worker.1 == Owner::Mine {
+                self.keep_handoff(snapshot, domain, &arrival.flow, worker.0);
+            }
             return Ok(hand_on(io, worker, PortRole::Fabric, packet));
         }
+        let packets = super::wire_packets(packet);
+        self.counters_of(domain).outbound.count(packets, u64::from(headers.length));
         expose_ip(packet, ip_at, headers)?;
         rewrite::set_traffic_class(packet.bytes_mut(), headers.family, class);
         match decision {
@@ -287,7 +287,6 @@ impl Dispatcher {
             .lookup
             .by_mac(arrival.decap.vsid, arrival.destination)
             .ok_or(DropReason::UnknownUnicast)?;
-        self.relay(snapshot, domain, index, packet, &headers, macs, io)?;
-        Ok(Verdict::Transmit)
+        self.relay(snapshot, domain, subnet, index, packet, &headers, macs, io)
     }
 }

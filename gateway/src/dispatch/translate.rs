@@ -103,8 +103,7 @@ impl Dispatcher {
         }
         let flow = nat_flow(packet.bytes(), headers)?;
         let budget = domain
-            .endpoint_sessions
-            .get(speaker.0 as usize)
+            .customer_budget(flow.source.address, speaker)
             .ok_or(DropReason::UnknownCustomer)?;
         let state = self.state(domain).ok_or(DropReason::NatAbsent)?;
         let nat = state.nat.as_mut().ok_or(DropReason::NatAbsent)?;
@@ -157,7 +156,7 @@ impl Dispatcher {
             let Decision::Overlay(index) = decide_inbound(domain, customer.into()) else {
                 return None;
             };
-            domain.endpoint_sessions.get(index.0 as usize).map(Arc::clone)
+            domain.customer_budget(customer, index).map(Arc::clone)
         })?;
         let customer = translation.destination.address;
         let mut compiled = self.towards_customer(snapshot, domain, customer.into(), hash)?;

@@ -43,6 +43,13 @@ impl Fabric {
         self.hosts.get(usize::from(index.0))
     }
 
+    /// The index of a provider address, when it is a host's.
+    #[must_use]
+    pub fn index_of(&self, address: ProviderAddress) -> Option<HostIndex> {
+        let at = self.hosts.iter().position(|host| host.address == address)?;
+        Some(HostIndex(at as u16))
+    }
+
     /// The smallest inner MTU over all hosts in use, or 0 when there is none.
     #[must_use]
     pub fn smallest_mtu(&self) -> u16 {

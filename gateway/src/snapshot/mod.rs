@@ -18,7 +18,7 @@ use nvgate_model::{
 };
 use nvgate_nat::{Budget, NatConfig};
 use nvgate_nvgre::lookup::{EndpointIndex, LookupTable};
-use nvgate_nvgre::replicate::ReplicaSet;
+use nvgate_nvgre::replicate::ReplicationList;
 
 pub use build::{BuildError, SnapshotBuilder};
 pub use fabric::{Fabric, ProviderHost};
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub fabric: Fabric,
     /// The front-end port.
     pub front_end: FrontEnd,
+    /// The pools that front-end addresses are leased from.
+    pub pools: Vec<Prefix>,
     domains: Vec<Option<Arc<Domain>>>,
     vsids: HashMap<Vsid, (DomainSlot, u16)>,
     public_v4: HashMap<Ipv4Addr, DomainSlot>,
@@ -73,7 +75,9 @@ pub struct Domain {
     /// The tenant's NAT sessions over all workers.
     pub sessions: Arc<Budget>,
     /// NAT sessions of each endpoint, by its index.
-    pub endpoint_sessions: Vec<Arc<Budget>>,
+    endpoint_sessions: Vec<Arc<Budget>>,
+    /// NAT sessions of each customer address with a lookup record.
+    customer_sessions: HashMap<Ipv4Addr, Arc<Budget>>,
     /// Answers by the gateway itself a second.
     pub punts_per_sec: u32,
     /// Replicated frames a second.
@@ -92,7 +96,7 @@ pub struct Subnet {
     /// Its prefixes; the lowest host address of each is the default gateway.
     pub prefixes: Vec<Prefix>,
     /// The hosts that broadcast and multicast go to.
-    pub replicas: ReplicaSet,
+    pub replicas: ReplicationList,
 }
 
 /// What a route of a domain leads to.
@@ -137,6 +141,12 @@ impl Snapshot {
             IpAddr::V6(_) => *self.public_prefixes.lookup(address)?.1,
         };
         self.domain(slot)
+    }
+
+    /// Whether an address belongs to a front-end pool, leased or not.
+    #[must_use]
+    pub fn is_pooled(&self, address: IpAddr) -> bool {
+        self.pools.iter().any(|pool| pool.contains(address))
     }
 
     /// Every leased IPv4 address.

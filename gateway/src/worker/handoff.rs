@@ -15,8 +15,10 @@ pub const RING_LENGTH: usize = 512;
 /// What is already known about who owns a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
-    /// Nothing: it came from a port, or is a fragment on its way to its datagram's coordinator.
+    /// Nothing: it came from a port.
     Unknown,
+    /// It is a fragment, and this worker coordinates its datagram.
+    Datagram,
     /// The worker that has it now.
     Mine,
 }

@@ -1,0 +1,503 @@
+//! Building snapshots from the plan and the host's network, so that indices and unchanged domains
+//! stay what they were.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use nvgate_deploy::host::{HostView, LinkFacts};
+use nvgate_deploy::plan::{DscpMode as PlanDscp, FabricPlan, Plan, RouteTarget, TenantPlan};
+use nvgate_model::{
+    DomainSlot, DropReason, Generation, Prefix, ProviderAddress, RoutingDomainId, Vsid,
+};
+use nvgate_nat::{Budget, InboundRule, NatConfig, Timeouts};
+use nvgate_nvgre::decap::OwnAddresses;
+use nvgate_nvgre::ecn::DscpMode;
+use nvgate_nvgre::encap::OuterTemplate;
+use nvgate_nvgre::lookup::{Endpoint, EndpointIndex, HostIndex, LookupTable};
+use nvgate_nvgre::mtu::tenant_mtu;
+use nvgate_nvgre::replicate::ReplicationList;
+use nvgate_packet::headers::Family;
+use nvgate_packet::rewrite::Socket;
+
+use super::front_end::FrontEndRoute;
+use super::{
+    Domain, Fabric, Fib, FrontEnd, HopIndex, NextHop, ProviderHost, RouteEntry, Snapshot, Subnet,
+};
+use crate::counters::DomainCounters;
+
+/// Provider addresses that a process remembers.
+pub const MAX_HOSTS: usize = 1 << 16;
+/// Front-end neighbours that a process remembers.
+pub const MAX_HOPS: usize = 1 << 16;
+
+/// Why there is no snapshot.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A link that the plan names does not exist.
+    #[error("the {role} link `{link}` does not exist: create it, or name another in gateway.yaml")]
+    LinkMissing {
+        /// `fabric` or `front_end`.
+        role: &'static str,
+        /// The link's name.
+        link: String,
+    },
+    /// A record of the plan cannot be looked up by.
+    #[error("tenant `{tenant}`: {text}")]
+    Tenant {
+        /// The tenant.
+        tenant: String,
+        /// What is wrong.
+        text: String,
+    },
+    /// The gateway's provider addresses cannot be its own.
+    #[error("fabric: {0}")]
+    Fabric(String),
+}
+
+/// A domain as it was last built, and what outlives its rebuilding.
+#[derive(Debug)]
+struct Known {
+    plan: TenantPlan,
+    domain: Arc<Domain>,
+    budgets: BTreeMap<IpAddr, Arc<Budget>>,
+}
+
+/// What compiled entries of all domains depend on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct EpochFacts {
+    host_mtus: Vec<u16>,
+    routes: Option<Fib<FrontEndRoute>>,
+    leased: BTreeSet<Ipv4Addr>,
+    prefixes: BTreeSet<Prefix>,
+}
+
+/// Builds one snapshot after another; each knows what the one before looked like.
+#[derive(Debug)]
+pub struct SnapshotBuilder {
+    workers: u16,
+    seed: u64,
+    generation: Generation,
+    epoch: Generation,
+    facts: EpochFacts,
+    next_slot: u32,
+    known: HashMap<RoutingDomainId, Known>,
+    hosts: Vec<ProviderAddress>,
+    host_index: HashMap<ProviderAddress, HostIndex>,
+    hops: Vec<IpAddr>,
+    hop_index: HashMap<IpAddr, HopIndex>,
+}
+
+impl SnapshotBuilder {
+    /// A builder for a gateway with this many workers.
+    #[must_use]
+    pub fn new(workers: u16, seed: u64) -> Self {
+        Self {
+            workers,
+            seed,
+            generation: Generation(0),
+            epoch: Generation(0),
+            facts: EpochFacts::default(),
+            next_slot: 0,
+            known: HashMap::new(),
+            hosts: Vec::new(),
+            host_index: HashMap::new(),
+            hops: Vec::new(),
+            hop_index: HashMap::new(),
+        }
+    }
+
+    /// The snapshot of `plan` on a host that looks like `host`.
+    ///
+    /// # Errors
+    ///
+    /// A link is missing, or the plan does not hold; the builder is then as before.
+    pub fn build(&mut self, plan: &Plan, host: &HostView) -> Result<Snapshot, BuildError> {
+        let fabric_link = link(host, "fabric", &plan.gateway.fabric.link)?;
+        let front_link = link(host, "front_end", &plan.gateway.front_end.link)?;
+        self.intern_hosts(plan);
+        let fabric = self.build_fabric(&plan.gateway.fabric, fabric_link, host)?;
+        let front_end = self.build_front_end(front_link, host);
+        let known = self.build_domains(plan)?;
+        self.advance_epoch(plan, &fabric, &front_end);
+        self.known = known;
+        self.generation = self.generation.next();
+        Ok(self.assemble(plan, fabric, front_end))
+    }
+
+    fn intern_hosts(&mut self, plan: &Plan) {
+        let endpoints = plan.tenants.iter().flat_map(|tenant| &tenant.endpoints);
+        for &address in endpoints.flat_map(|endpoint| &endpoint.provider_addresses) {
+            if self.hosts.len() < MAX_HOSTS && !self.host_index.contains_key(&address) {
+                self.host_index.insert(address, HostIndex(self.hosts.len() as u16));
+                self.hosts.push(address);
+            }
+        }
+    }
+
+    fn build_fabric(
+        &self,
+        plan: &FabricPlan,
+        link: &LinkFacts,
+        host: &HostView,
+    ) -> Result<Fabric, BuildError> {
+        let own = OwnAddresses::new(plan.provider_addresses.iter().copied())
+            .map_err(|error| BuildError::Fabric(error.to_string()))?;
+        let hosts = self.hosts.iter().map(|&address| provider_host(plan, link, host, address));
+        Ok(Fabric {
+            mac: link.mac,
+            own,
+            dscp: match plan.dscp {
+                PlanDscp::Uniform => DscpMode::Uniform,
+                PlanDscp::Pipe => DscpMode::Pipe,
+            },
+            hosts: hosts.collect(),
+        })
+    }
+
+    fn build_front_end(&mut self, link: &LinkFacts, host: &HostView) -> FrontEnd {
+        let mut routes = Fib::default();
+        let mut ordered: Vec<_> = host.routes.iter().collect();
+        // The last inserted wins: worst metric first, and of equal ones the lowest next hop last.
+        ordered.sort_by_key(|route| std::cmp::Reverse((route.metric, route.gateway, route.link)));
+        for route in ordered {
+            let entry = if route.link == link.index {
+                let mtu = clamp_mtu(route.mtu.unwrap_or(link.mtu).min(link.mtu));
+                FrontEndRoute::Port { gateway: route.gateway, mtu }
+            } else if route.prefix.length() == 0 && routes.exact(route.prefix).is_some() {
+                // Two default routes: the front end's serves tenants, whatever its metric.
+                continue;
+            } else {
+                FrontEndRoute::Elsewhere
+            };
+            routes.insert(route.prefix, entry);
+        }
+        for discard in &host.discards {
+            if host.routes.iter().all(|route| {
+                route.prefix != discard.prefix || route.metric > discard.metric
+            }) {
+                routes.insert(discard.prefix, FrontEndRoute::Elsewhere);
+            }
+        }
+        let gateways = host
+            .routes
+            .iter()
+            .filter(|route| route.link == link.index)
+            .filter_map(|route| route.gateway);
+        let neighbours =
+            host.neighbours.keys().filter(|(index, _)| *index == link.index).map(|&(_, ip)| ip);
+        for address in gateways.chain(neighbours) {
+            if self.hops.len() < MAX_HOPS && !self.hop_index.contains_key(&address) {
+                self.hop_index.insert(address, HopIndex(self.hops.len() as u32));
+                self.hops.push(address);
+            }
+        }
+        let hops = self.hops.iter().map(|&address| NextHop {
+            address,
+            mac: host.neighbours.get(&(link.index, address)).map(|neighbour| neighbour.mac),
+        });
+        FrontEnd {
+            mac: link.mac,
+            routes,
+            hops: hops.collect(),
+            hop_index: self.hop_index.clone(),
+        }
+    }
+
+    fn build_domains(
+        &mut self,
+        plan: &Plan,
+    ) -> Result<HashMap<RoutingDomainId, Known>, BuildError> {
+        let mut known = HashMap::new();
+        let mut next_slot = self.next_slot;
+        for tenant in &plan.tenants {
+            let before = self.known.get(&tenant.routing_domain);
+            if let Some(before) = before
+                && before.plan == *tenant
+            {
+                let domain = Arc::clone(&before.domain);
+                let entry = Known { plan: tenant.clone(), domain, budgets: before.budgets.clone() };
+                known.insert(tenant.routing_domain, entry);
+                continue;
+            }
+            let slot = match before {
+                Some(before) => before.domain.slot,
+                None => {
+                    next_slot += 1;
+                    DomainSlot(next_slot - 1)
+                }
+            };
+            known.insert(tenant.routing_domain, self.build_domain(tenant, slot, before)?);
+        }
+        self.next_slot = next_slot;
+        Ok(known)
+    }
+
+    fn build_domain(
+        &self,
+        plan: &TenantPlan,
+        slot: DomainSlot,
+        before: Option<&Known>,
+    ) -> Result<Known, BuildError> {
+        let lookup = self.build_lookup(plan)?;
+        let mut budgets = BTreeMap::new();
+        for customer in plan.endpoints.iter().flat_map(|endpoint| &endpoint.customer_addresses) {
+            let limit = plan.limits.sessions_per_customer;
+            let budget = before
+                .and_then(|before| before.budgets.get(&customer.ip()).cloned())
+                .unwrap_or_else(|| Arc::new(Budget::new(limit)));
+            budget.set_limit(limit);
+            budgets.insert(customer.ip(), budget);
+        }
+        let sessions = match before {
+            Some(before) => Arc::clone(&before.domain.sessions),
+            None => Arc::new(Budget::new(plan.limits.sessions)),
+        };
+        sessions.set_limit(plan.limits.sessions);
+        let endpoint_budgets = plan.endpoints.iter().filter_map(|endpoint| {
+            let customers = &endpoint.customer_addresses;
+            let customer = customers.iter().find(|customer| customer.ip().is_ipv4());
+            budgets.get(&customer.or(customers.first())?.ip()).cloned()
+        });
+        let domain = Domain {
+            slot,
+            generation: before.map_or(Generation::FIRST, |before| before.domain.generation.next()),
+            tenant: plan.name.clone(),
+            id: plan.routing_domain,
+            subnets: build_subnets(plan, &lookup),
+            fib: build_fib(plan, &lookup)?,
+            nat: build_nat(plan, before),
+            front_end_prefixes: plan.front_end_prefixes.clone(),
+            sessions,
+            endpoint_sessions: endpoint_budgets.collect(),
+            customer_sessions: budgets
+                .iter()
+                .filter_map(|(address, budget)| match address {
+                    IpAddr::V4(v4) => Some((*v4, Arc::clone(budget))),
+                    IpAddr::V6(_) => None,
+                })
+                .collect(),
+            punts_per_sec: plan.limits.punts_per_sec,
+            replications_per_sec: plan.limits.replications_per_sec,
+            counters: match before {
+                Some(before) => Arc::clone(&before.domain.counters),
+                None => (0..self.workers).map(|_| DomainCounters::default()).collect(),
+            },
+            lookup,
+        };
+        Ok(Known { plan: plan.clone(), domain: Arc::new(domain), budgets })
+    }
+
+    fn build_lookup(&self, plan: &TenantPlan) -> Result<LookupTable, BuildError> {
+        let refuse =
+            |text: String| BuildError::Tenant { tenant: plan.name.to_string(), text };
+        let mut builder = LookupTable::builder(self.seed);
+        for record in &plan.endpoints {
+            let hosts: Vec<HostIndex> = record
+                .provider_addresses
+                .iter()
+                .filter_map(|address| self.host_index.get(address).copied())
+                .collect();
+            let endpoint = Endpoint::new(record.mac, record.vsid, &hosts)
+                .map_err(|error| refuse(error.to_string()))?;
+            builder
+                .add(endpoint, &record.customer_addresses)
+                .map_err(|error| refuse(error.to_string()))?;
+        }
+        Ok(builder.build())
+    }
+
+    fn advance_epoch(&mut self, plan: &Plan, fabric: &Fabric, front_end: &FrontEnd) {
+        let nats = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
+        let facts = EpochFacts {
+            host_mtus: fabric.hosts.iter().map(|host| host.mtu).collect(),
+            routes: Some(front_end.routes.clone()),
+            leased: nats.flat_map(|nat| &nat.addresses).filter_map(|lease| v4(lease.ip())).collect(),
+            prefixes: plan
+                .tenants
+                .iter()
+                .flat_map(|tenant| tenant.front_end_prefixes.iter().copied())
+                .collect(),
+        };
+        if facts != self.facts {
+            self.facts = facts;
+            self.epoch = self.epoch.next();
+        }
+    }
+
+    fn assemble(&self, plan: &Plan, fabric: Fabric, front_end: FrontEnd) -> Snapshot {
+        let mut domains = vec![None; self.next_slot as usize];
+        let mut vsids: HashMap<Vsid, (DomainSlot, u16)> = HashMap::new();
+        let mut public_v4 = HashMap::new();
+        let mut public_prefixes = Fib::default();
+        for known in self.known.values() {
+            let slot = known.domain.slot;
+            for (index, subnet) in known.domain.subnets.iter().enumerate() {
+                vsids.insert(subnet.vsid, (slot, index as u16));
+            }
+            if let Some(nat) = &known.domain.nat {
+                public_v4.extend(nat.addresses().iter().map(|&address| (address, slot)));
+            }
+            for &prefix in &known.domain.front_end_prefixes {
+                public_prefixes.insert(prefix, slot);
+            }
+            domains[slot.0 as usize] = Some(Arc::clone(&known.domain));
+        }
+        Snapshot {
+            generation: self.generation,
+            epoch: self.epoch,
+            workers: self.workers,
+            gateway_mac: plan.gateway.gateway_mac,
+            fabric,
+            front_end,
+            pools: plan
+                .gateway
+                .front_end
+                .pools
+                .iter()
+                .flat_map(|pool| pool.prefixes.iter().copied())
+                .collect(),
+            domains,
+            vsids,
+            public_v4,
+            public_prefixes,
+        }
+    }
+}
+
+fn link<'h>(
+    host: &'h HostView,
+    role: &'static str,
+    name: &str,
+) -> Result<&'h LinkFacts, BuildError> {
+    host.links.get(name).ok_or_else(|| BuildError::LinkMissing { role, link: name.to_owned() })
+}
+
+const fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn clamp_mtu(mtu: u32) -> u16 {
+    u16::try_from(mtu).unwrap_or(u16::MAX)
+}
+
+fn provider_host(
+    plan: &FabricPlan,
+    link: &LinkFacts,
+    host: &HostView,
+    address: ProviderAddress,
+) -> ProviderHost {
+    let own = plan
+        .provider_addresses
+        .iter()
+        .find(|own| own.ip().is_ipv4() == address.ip().is_ipv4());
+    let family = if address.ip().is_ipv4() { Family::V4 } else { Family::V6 };
+    let route = host.route(link.index, address.ip());
+    let next = route.and_then(|route| route.gateway).unwrap_or(address.ip());
+    let neighbour = host.neighbours.get(&(link.index, next));
+    let template = match (own, route, neighbour) {
+        (Some(&own), Some(_), Some(neighbour)) => {
+            OuterTemplate::new(link.mac, neighbour.mac, own, address)
+                .map_err(|_| DropReason::FabricNoRoute)
+        }
+        (Some(_), Some(_), None) => Err(DropReason::FabricUnresolved),
+        (_, None, _) | (None, _, _) => Err(DropReason::FabricNoRoute),
+    };
+    let mtu = route.and_then(|route| route.mtu).unwrap_or(link.mtu).min(link.mtu);
+    ProviderHost {
+        address,
+        next,
+        template,
+        constant_flow: plan
+            .constant_flow
+            .iter()
+            .find(|(constant, _)| *constant == address)
+            .map(|&(_, flow)| flow),
+        mtu: clamp_mtu(tenant_mtu(mtu, family)),
+    }
+}
+
+fn build_subnets(plan: &TenantPlan, lookup: &LookupTable) -> Vec<Subnet> {
+    let subnets = plan.subnets.iter().map(|subnet| Subnet {
+        name: subnet.name.clone(),
+        vsid: subnet.vsid,
+        prefixes: subnet.prefixes.clone(),
+        replicas: ReplicationList::new(
+            lookup.endpoints().iter().filter(|endpoint| endpoint.vsid() == subnet.vsid),
+        ),
+    });
+    subnets.collect()
+}
+
+fn build_fib(plan: &TenantPlan, lookup: &LookupTable) -> Result<Fib<RouteEntry>, BuildError> {
+    let mut fib = Fib::default();
+    let mut routes: Vec<_> = plan.routes.iter().collect();
+    routes.sort_by_key(|route| std::cmp::Reverse(route.metric));
+    for route in routes {
+        let entry = match route.target {
+            RouteTarget::Blackhole => RouteEntry::Blackhole,
+            RouteTarget::Via(customer) => RouteEntry::Via(
+                lookup.by_customer(customer).ok_or_else(|| BuildError::Tenant {
+                    tenant: plan.name.to_string(),
+                    text: format!("route {} leads to {customer}, no endpoint", route.prefix),
+                })?,
+            ),
+        };
+        fib.insert(route.prefix, entry);
+    }
+    for (index, subnet) in plan.subnets.iter().enumerate() {
+        for &prefix in &subnet.prefixes {
+            fib.insert(prefix, RouteEntry::Subnet(index as u16));
+            fib.insert(Prefix::host(prefix.lowest_host()), RouteEntry::Gateway);
+        }
+    }
+    Ok(fib)
+}
+
+/// The tenant's NAT; the same `Arc` as before when nothing of it changed.
+fn build_nat(plan: &TenantPlan, before: Option<&Known>) -> Option<Arc<NatConfig>> {
+    let nat = plan.nat.as_ref()?;
+    let addresses: Vec<Ipv4Addr> =
+        nat.addresses.iter().filter_map(|address| v4(address.ip())).collect();
+    let inbound: Vec<InboundRule> = nat
+        .inbound
+        .iter()
+        .filter_map(|rule| {
+            Some(InboundRule {
+                protocol: rule.protocol,
+                public: Socket::new(v4(rule.public_address.ip())?, rule.public_port),
+                count: rule.port_count,
+                customer: Socket::new(v4(rule.customer_address.ip())?, rule.customer_port),
+            })
+        })
+        .collect();
+    let timeouts = Timeouts {
+        tcp_established_secs: nat.timeouts.tcp_established_secs,
+        tcp_transitory_secs: nat.timeouts.tcp_transitory_secs,
+        udp_secs: nat.timeouts.udp_secs,
+        icmp_secs: nat.timeouts.icmp_secs,
+    };
+    let config = NatConfig::new(&addresses, &inbound, timeouts);
+    match before.and_then(|before| before.domain.nat.as_ref()) {
+        Some(unchanged) if **unchanged == config => Some(Arc::clone(unchanged)),
+        Some(_) | None => Some(Arc::new(config)),
+    }
+}
+
+impl Domain {
+    /// The session budget of a customer address: its own, or that of the endpoint that forwards
+    /// for it.
+    #[must_use]
+    pub fn customer_budget(
+        &self,
+        customer: Ipv4Addr,
+        endpoint: EndpointIndex,
+    ) -> Option<&Arc<Budget>> {
+        self.customer_sessions
+            .get(&customer)
+            .or_else(|| self.endpoint_sessions.get(endpoint.0 as usize))
+    }
+}
