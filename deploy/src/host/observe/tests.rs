@@ -155,12 +155,14 @@ fn the_kernel_resolves_a_neighbour_when_asked_and_forgets_one_that_is_silent() {
 
 #[test]
 fn lost_events_lead_to_the_same_picture() {
-    const COUNT: u32 = 8_000;
+    const COUNT: u32 = 10_000;
     in_namespace(|| async {
         let handle = connect();
         let (left, _) = veth(&handle, "a", "b").await;
         let observer = Observer::start().await.unwrap();
         let mut view = observer.view();
+        // Past the link's own late events, which have everything read again.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         // This thread is the observer's too: while it is blocked, the socket overflows.
         let flood = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
