@@ -1,4 +1,5 @@
 //! Placeholder.
 
 pub mod admin;
+pub mod cli;
 pub mod counters;
