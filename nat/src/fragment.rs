@@ -134,3 +134,85 @@ impl<V: Copy> FragmentTable<V> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(identification: u32) -> FragmentKey {
+        FragmentKey {
+            place: 5001,
+            source: Ipv4Addr::new(10, 0, 0, 5),
+            destination: Ipv4Addr::new(198, 51, 100, 1),
+            identification,
+            protocol: 17,
+        }
+    }
+
+    const ORPHAN: Result<u32, DropReason> = Err(DropReason::FragmentOrphan);
+
+    #[test]
+    fn later_fragments_find_what_the_first_was_told_for_15_seconds() {
+        let mut table = FragmentTable::new(10, 1);
+        assert_eq!(table.lookup(Tick(0), key(7)), ORPHAN);
+        table.insert(Tick(0), key(7), 70).unwrap();
+        assert_eq!(table.lookup(Tick(149), key(7)), Ok(70));
+        assert_eq!(table.lookup(Tick(150), key(7)), ORPHAN);
+    }
+
+    #[test]
+    fn every_part_of_the_key_tells_datagrams_apart() {
+        let mut table = FragmentTable::new(10, 1);
+        table.insert(Tick(0), key(7), 70).unwrap();
+        let other = Ipv4Addr::new(10, 0, 0, 6);
+        for different in [
+            FragmentKey { place: 5002, ..key(7) },
+            FragmentKey { source: other, ..key(7) },
+            FragmentKey { destination: other, ..key(7) },
+            FragmentKey { protocol: 6, ..key(7) },
+            key(8),
+        ] {
+            assert_eq!(table.lookup(Tick(0), different), ORPHAN, "{different:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_table_refuses_until_an_entry_runs_out() {
+        let mut table = FragmentTable::new(3, 1);
+        for number in 0..3 {
+            table.insert(Tick(number), key(number), number).unwrap();
+        }
+        assert_eq!(table.insert(Tick(149), key(3), 3), Err(DropReason::FragmentTableFull));
+        table.insert(Tick(150), key(3), 3).unwrap();
+        assert_eq!(table.len(), 3);
+        assert_eq!(table.lookup(Tick(150), key(0)), ORPHAN);
+        assert_eq!(table.lookup(Tick(150), key(1)), Ok(1));
+        assert_eq!(table.lookup(Tick(150), key(3)), Ok(3));
+    }
+
+    #[test]
+    fn a_reused_identification_replaces_and_lives_its_own_time() {
+        let mut table = FragmentTable::new(2, 1);
+        table.insert(Tick(0), key(0), 1).unwrap();
+        table.insert(Tick(100), key(0), 2).unwrap();
+        table.insert(Tick(100), key(1), 3).unwrap();
+        assert_eq!(table.insert(Tick(200), key(2), 4), Err(DropReason::FragmentTableFull));
+        assert_eq!(table.lookup(Tick(249), key(0)), Ok(2));
+        for number in 2..4 {
+            table.insert(Tick(250), key(number), number).unwrap();
+        }
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn a_table_of_expired_entries_empties_as_it_is_used() {
+        let mut table = FragmentTable::new(100, 1);
+        for number in 0..100 {
+            table.insert(Tick(0), key(number), number).unwrap();
+        }
+        for number in 100..140 {
+            table.insert(Tick(1000), key(number), number).unwrap();
+        }
+        assert_eq!((table.len(), table.order.len()), (40, 40));
+    }
+}

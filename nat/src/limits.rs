@@ -62,3 +62,70 @@ impl Drop for Reservation {
         self.0.used.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_never_exceeded_however_many_ask_at_once() {
+        const LIMIT: u32 = 50;
+        const THREADS: u32 = 8;
+        const ROUNDS: u32 = 2_000;
+        let budget = Arc::new(Budget::new(LIMIT));
+        let (held, granted) = (AtomicU32::new(0), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let mut mine = Vec::new();
+                    for round in 0..ROUNDS {
+                        if let Some(reservation) = budget.reserve() {
+                            granted.fetch_add(1, Ordering::Relaxed);
+                            assert!(held.fetch_add(1, Ordering::SeqCst) < LIMIT);
+                            mine.push(reservation);
+                        }
+                        if round % 3 == 0 || mine.len() > 10 {
+                            held.fetch_sub(mine.len() as u32, Ordering::SeqCst);
+                            mine.clear();
+                        }
+                    }
+                    held.fetch_sub(mine.len() as u32, Ordering::SeqCst);
+                });
+            }
+        });
+        assert_eq!(budget.used(), 0);
+        assert!(granted.into_inner() >= LIMIT);
+    }
+
+    #[test]
+    fn all_of_a_budget_can_be_reserved_at_once_and_not_one_more() {
+        let budget = Arc::new(Budget::new(1_000));
+        let granted = AtomicU32::new(0);
+        let kept = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while let Some(reservation) = budget.reserve() {
+                        granted.fetch_add(1, Ordering::Relaxed);
+                        kept.lock().unwrap().push(reservation);
+                    }
+                });
+            }
+        });
+        assert_eq!((granted.into_inner(), budget.used()), (1_000, 1_000));
+        kept.lock().unwrap().clear();
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_lowered_limit_keeps_what_is_held_and_refuses_more() {
+        let budget = Arc::new(Budget::new(3));
+        let mut held: Vec<_> = std::iter::repeat_with(|| budget.reserve()).take(3).collect();
+        budget.set_limit(2);
+        held.pop();
+        assert!(budget.reserve().is_none());
+        assert_eq!((budget.used(), budget.limit()), (2, 2));
+        held.pop();
+        assert!(budget.reserve().is_some());
+    }
+}

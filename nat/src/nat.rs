@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nvgate_model::{DropReason, Protocol, Tick};
+use nvgate_packet::flow_key::hash_words;
 use nvgate_packet::rewrite::Socket;
 
 use crate::config::NatConfig;
@@ -23,6 +24,9 @@ use crate::session::{Seen, Sent, Session, SessionIndex, SessionView, State, flow
 use crate::slab::Slab;
 use crate::table::Table;
 use crate::tcp_state::{self, Direction, Phase};
+
+/// The salt of the pool's seed.
+const PORTS: u64 = 0x706f_7274;
 
 /// What a packet says about its flow, as it carries it. Of an ICMP echo request the source port is
 /// the identifier, of a reply the destination port; the other port is 0.
@@ -93,7 +97,8 @@ impl Nat {
     #[must_use]
     pub fn new(config: Arc<NatConfig>, share: WorkerShare, seed: u64, max_sessions: usize) -> Self {
         Self {
-            pool: Pool::new(&config, share, seed),
+            // Ports are seen by everyone: they must say nothing about how tables hash.
+            pool: Pool::new(&config, share, hash_words(seed, PORTS, seed)),
             config,
             max_sessions,
             sessions: Slab::new(),
@@ -206,6 +211,10 @@ impl Nat {
         customer: impl FnOnce(Ipv4Addr) -> Option<Arc<Budget>>,
     ) -> Result<Translation, DropReason> {
         let Flow { protocol, source: remote, destination: public, tcp_flags } = *flow;
+        if protocol == Protocol::Icmp && remote.port != 0 {
+            // A request: no rule publishes echo.
+            return Err(DropReason::NatNoMapping);
+        }
         let target = self.target_of(protocol, public).ok_or(DropReason::NatNoMapping)?;
         let receiver = match target {
             Target::Rule(receiver) => receiver,
@@ -513,3 +522,8 @@ fn may_open(flow: &Flow) -> Result<(), DropReason> {
         Protocol::Tcp => Err(DropReason::NatNoSession),
     }
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -126,3 +126,86 @@ impl TcpState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Direction::{Inbound, Outbound};
+    use super::*;
+
+    const SYN_ACK: u8 = TCP_SYN | TCP_ACK;
+    const FIN_ACK: u8 = TCP_FIN | TCP_ACK;
+
+    fn after(packets: &[(Direction, u8)]) -> TcpState {
+        let mut state = TcpState::opened(packets[0].0);
+        for &(direction, flags) in &packets[1..] {
+            state.handle(direction, flags);
+        }
+        state
+    }
+
+    fn phase(packets: &[(Direction, u8)]) -> Phase {
+        after(packets).phase()
+    }
+
+    #[test]
+    fn a_connection_is_established_by_a_syn_from_each_side() {
+        let syn = (Outbound, TCP_SYN);
+        assert_eq!(phase(&[syn]), Phase::Opening);
+        assert_eq!(phase(&[syn, (Outbound, TCP_SYN), (Inbound, TCP_ACK)]), Phase::Opening);
+        assert_eq!(phase(&[syn, (Inbound, SYN_ACK)]), Phase::Established);
+        assert_eq!(phase(&[syn, (Inbound, TCP_SYN)]), Phase::Established, "simultaneous open");
+        assert_eq!(phase(&[(Inbound, TCP_SYN), (Outbound, SYN_ACK)]), Phase::Established);
+    }
+
+    #[test]
+    fn one_fin_leaves_a_connection_established_and_two_close_it() {
+        let open = [(Outbound, TCP_SYN), (Inbound, SYN_ACK)];
+        let one = [&open[..], &[(Inbound, FIN_ACK), (Inbound, FIN_ACK)]].concat();
+        assert_eq!(phase(&one), Phase::Established);
+        let mut state = after(&one);
+        assert_eq!(state.handle(Outbound, FIN_ACK), Timer::Restarts);
+        assert_eq!(state.phase(), Phase::Closed);
+        assert_eq!(state.handle(Inbound, TCP_ACK), Timer::Continues);
+        assert_eq!(state.handle(Outbound, TCP_RST), Timer::Continues);
+        assert_eq!(state.handle_forwarded(), Timer::Continues);
+        assert_eq!(state.phase(), Phase::Closed);
+    }
+
+    #[test]
+    fn a_reset_is_undone_by_data_and_kept_by_another_reset() {
+        let open = [(Outbound, TCP_SYN), (Inbound, SYN_ACK)];
+        let mut state = after(&open);
+        assert_eq!(state.handle(Inbound, TCP_RST), Timer::Restarts);
+        assert_eq!(state.handle(Inbound, TCP_RST), Timer::Continues);
+        assert_eq!(state.phase(), Phase::Reset);
+        let mut forwarded = state;
+        assert_eq!(state.handle(Outbound, TCP_ACK), Timer::Restarts);
+        assert_eq!(state.phase(), Phase::Established);
+        assert_eq!(forwarded.handle_forwarded(), Timer::Restarts);
+        assert_eq!(forwarded, state);
+    }
+
+    #[test]
+    fn a_refused_connection_is_not_established_by_what_follows() {
+        let refused = [(Outbound, TCP_SYN), (Inbound, TCP_RST | TCP_ACK)];
+        assert_eq!(phase(&refused), Phase::Reset);
+        let mut state = after(&refused);
+        assert_eq!(state.handle(Inbound, TCP_ACK), Timer::Continues);
+        assert_eq!(state.phase(), Phase::Opening);
+    }
+
+    #[test]
+    fn a_syn_reopens_what_was_closed_or_reset_and_nothing_else() {
+        let closed =
+            [(Outbound, TCP_SYN), (Inbound, SYN_ACK), (Outbound, FIN_ACK), (Inbound, FIN_ACK)];
+        for flags in [SYN_ACK, TCP_SYN | TCP_RST, TCP_SYN | TCP_FIN] {
+            assert_eq!(phase(&[&closed[..], &[(Inbound, flags)]].concat()), Phase::Closed);
+        }
+        let reopened = [&closed[..], &[(Inbound, TCP_SYN)]].concat();
+        assert_eq!(after(&reopened), TcpState::opened(Inbound));
+        let reset = [(Outbound, TCP_SYN), (Inbound, TCP_RST), (Outbound, TCP_SYN)];
+        assert_eq!(after(&reset), TcpState::opened(Outbound));
+        let open = [(Outbound, TCP_SYN), (Inbound, SYN_ACK), (Outbound, TCP_SYN)];
+        assert_eq!(phase(&open), Phase::Established);
+    }
+}
