@@ -1,5 +1,10 @@
-//! Placeholder.
+//! The gateway: composes the crates and is the `nvgate` binary.
 
 pub mod admin;
 pub mod cli;
 pub mod counters;
+pub mod dispatch;
+pub mod endpoint;
+pub mod io;
+pub mod snapshot;
+pub mod worker;

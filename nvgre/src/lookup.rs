@@ -242,15 +242,12 @@ impl LookupTable {
         self.macs.lookup(mac_key(vsid, mac))
     }
 
-    /// The endpoint with this index.
-    ///
-    /// # Panics
-    ///
-    /// When `index` came from another table and is past the end of this one.
+    /// The endpoint with this index; `None` when it came from another table and is past the end
+    /// of this one.
     #[inline]
     #[must_use]
-    pub fn endpoint(&self, index: EndpointIndex) -> &Endpoint {
-        &self.endpoints[index.0 as usize]
+    pub fn endpoint(&self, index: EndpointIndex) -> Option<&Endpoint> {
+        self.endpoints.get(index.0 as usize)
     }
 
     /// All endpoints, in the order they were added; an [`EndpointIndex`] counts in it.

@@ -6,7 +6,7 @@ use nvgate_model::DropReason;
 
 use crate::buf::{Checksum, PacketBuf};
 use crate::checksum;
-use crate::headers::{Family, Headers, Transport, read_u16, read_u32};
+use crate::headers::{Family, Fragment, Headers, TCP_SYN, Transport, read_u16, read_u32};
 
 /// New addresses and ports for an IPv4 flow in one direction, with what the checksums change by.
 /// Plain data: it can be copied to a standby or written to a file.
@@ -204,11 +204,14 @@ pub fn set_traffic_class(packet: &mut [u8], family: Family, class: u8) {
     }
 }
 
-/// Lowers the maximum segment size option of a SYN to `limit` bytes when it asks for more, and
-/// puts it in when it is absent is not done: a SYN without the option means 536 or 1220 bytes
-/// (RFC 9293 section 3.7.1), which every path here carries. The view begins at the IP header.
+/// Lowers the maximum segment size option of a SYN to `limit` bytes when it asks for more. An absent
+/// option is not added: it means 536 or 1220 bytes (RFC 9293 section 3.7.1), which every path here
+/// carries. The view begins at the IP header.
 pub fn clamp_mss(packet: &mut PacketBuf<'_>, headers: &Headers, limit: u16) {
-    let Transport::Tcp { .. } = headers.transport else { return };
+    let Transport::Tcp { flags } = headers.transport else { return };
+    if flags & TCP_SYN == 0 || matches!(headers.fragment, Fragment::Later { .. }) {
+        return;
+    }
     let partial = matches!(packet.offload().checksum, Checksum::Partial { .. });
     let bytes = packet.bytes_mut();
     let at = usize::from(headers.transport_at);

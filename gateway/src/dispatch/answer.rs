@@ -25,7 +25,10 @@ const fn problem_of(reason: DropReason, mtu: u16) -> Option<Problem> {
         DropReason::FrontEndSource => Some(Problem::Prohibited),
         DropReason::TtlExpired => Some(Problem::TimeExceeded),
         DropReason::TooBig => Some(Problem::TooBig { mtu: mtu as u32 }),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "silence is the rule, not the exception")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "silence is the rule, not the exception"
+        )]
         _ => None,
     }
 }

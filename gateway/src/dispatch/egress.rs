@@ -40,7 +40,7 @@ impl Scratch {
         payload: &[u8],
     ) -> Result<(), DropReason> {
         let head = &mut self.head[..link.header_length()];
-        link.write_for(head, ethertype, 0, payload.len());
+        link.write_for(head, ethertype, 0, payload.len())?;
         tx.send(head, payload, Offload::default()).map_err(|_| DropReason::TransmitFull)
     }
 }
@@ -83,20 +83,32 @@ impl Link<'_> {
     /// Writes the header in front of an IP packet of `length` bytes; `out` has
     /// [`header_length`](Self::header_length) bytes.
     #[inline]
-    fn write(&self, out: &mut [u8], family: Family, class: u8, length: usize) {
+    fn write(
+        &self,
+        out: &mut [u8],
+        family: Family,
+        class: u8,
+        length: usize,
+    ) -> Result<(), DropReason> {
         let ethertype = match family {
             Family::V4 => ETHERTYPE_IPV4,
             Family::V6 => ETHERTYPE_IPV6,
         };
-        self.write_for(out, ethertype, ecn_class(self, class), length);
+        self.write_for(out, ethertype, ecn_class(self, class), length)
     }
 
     /// Writes the header in front of a payload of any EtherType.
     #[inline]
-    fn write_for(&self, out: &mut [u8], ethertype: u16, class: u8, length: usize) {
+    fn write_for(
+        &self,
+        out: &mut [u8],
+        ethertype: u16,
+        class: u8,
+        length: usize,
+    ) -> Result<(), DropReason> {
         let (inner_at, destination, source) = match self {
             Self::Overlay { template, vsid, flow, destination, source, .. } => {
-                template.write(out, *vsid, *flow, class, ETHERNET_LENGTH + length, 0);
+                template.write(out, *vsid, *flow, class, ETHERNET_LENGTH + length, 0)?;
                 (template.header_length(), destination, source)
             }
             Self::FrontEnd { destination, source } => (0, destination, source),
@@ -104,9 +116,10 @@ impl Link<'_> {
         if let Some(inner) = out.get_mut(inner_at..).and_then(|rest| rest.first_chunk_mut()) {
             write_inner_ethernet(inner, *destination, *source, ethertype);
         }
+        Ok(())
     }
 
-    const fn capabilities(&self, tx: &Tx) -> (bool, bool) {
+    fn capabilities(&self, tx: &Tx) -> (bool, bool) {
         match self {
             // Nothing behind a port can cut or complete what is inside NVGRE.
             Self::Overlay { .. } => (false, false),
@@ -158,9 +171,8 @@ pub(super) fn send(
     }
     let class = traffic_class(packet.bytes(), headers.family);
     let length = packet.len();
-    let head =
-        packet.prepend_slice(link.header_length()).map_err(|_| DropReason::NoHeadroom)?;
-    link.write(head, headers.family, class, length);
+    let head = packet.prepend_slice(link.header_length()).map_err(|_| DropReason::NoHeadroom)?;
+    link.write(head, headers.family, class, length)?;
     let offload = packet.offload();
     tx.send(packet.bytes(), &[], offload).map_err(|_| DropReason::TransmitFull)
 }
@@ -205,7 +217,7 @@ fn send_pieces(
     while let Some((head_length, payload)) = next(&mut scratch.head[link_length..]) {
         let (out, rest) = scratch.head.split_at_mut(link_length);
         let payload = bytes.get(payload).unwrap_or(&[]);
-        link.write(out, family, class, head_length + payload.len());
+        link.write(out, family, class, head_length + payload.len())?;
         debug_assert!(head_length <= rest.len());
         let end = link_length + head_length;
         tx.send(&scratch.head[..end], payload, Offload::default())

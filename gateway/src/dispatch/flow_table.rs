@@ -233,8 +233,7 @@ mod tests {
         for port in 0..WINDOW as u16 {
             table.insert(key(port), 0, compiled(port.into(), 100), |_| false);
         }
-        let (_, evicted) =
-            table.insert(key(99), 0, compiled(99, 100), |entry| entry.session == 5);
+        let (_, evicted) = table.insert(key(99), 0, compiled(99, 100), |entry| entry.session == 5);
         assert_eq!(evicted.map(|evicted| evicted.compiled.session), Some(5));
         let (position, evicted) = table.insert(key(99), 0, compiled(7, 101), |_| false);
         assert_eq!(evicted, None);

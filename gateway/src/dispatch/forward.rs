@@ -196,11 +196,7 @@ impl Dispatcher {
     /// The compiled entry of an arrived packet, and where it stands.
     #[inline]
     pub(super) fn find(&self, flow: &Flow) -> Option<(usize, Compiled)> {
-        fn find<K: FlowKey>(
-            table: &FlowTable<K>,
-            key: &K,
-            hash: u64,
-        ) -> Option<(usize, Compiled)> {
+        fn find<K: FlowKey>(table: &FlowTable<K>, key: &K, hash: u64) -> Option<(usize, Compiled)> {
             let position = table.find(key, hash)?;
             Some((position, *table.at(position)?))
         }
@@ -421,9 +417,8 @@ pub(super) fn choose_host(
 ) -> Option<HostIndex> {
     let hosts = endpoint.hosts();
     let start = (flow_hash >> 32) as usize % hosts.len().max(1);
-    let resolved = |host: &&HostIndex| {
-        snapshot.fabric.host(**host).is_some_and(|host| host.template.is_ok())
-    };
+    let resolved =
+        |host: &&HostIndex| snapshot.fabric.host(**host).is_some_and(|host| host.template.is_ok());
     let in_turn = || hosts[start..].iter().chain(&hosts[..start]);
     in_turn().find(resolved).or_else(|| in_turn().next()).copied()
 }

@@ -129,13 +129,8 @@ impl Dispatcher {
             return Some(Ended { verdict, domain: Some(domain) });
         }
         let headers = arrival.flow.headers()?;
-        let forward = Forward {
-            position,
-            compiled: &compiled,
-            headers,
-            ip_at: ETHERNET_LENGTH,
-            class: None,
-        };
+        let forward =
+            Forward { position, compiled: &compiled, headers, ip_at: ETHERNET_LENGTH, class: None };
         let verdict = self.forward_hit(snapshot, domain, packet, &forward, io)?;
         Some(Ended { verdict, domain: Some(domain) })
     }
@@ -149,8 +144,8 @@ impl Dispatcher {
         io: &mut Io<'_>,
     ) -> Ended<'s> {
         let body = packet.bytes().get(ETHERNET_LENGTH..).unwrap_or(&[]);
-        let neighbourly = arrival.destination == snapshot.front_end.mac
-            || arrival.destination.is_group();
+        let neighbourly =
+            arrival.destination == snapshot.front_end.mac || arrival.destination.is_group();
         if !neighbourly {
             return IGNORED;
         }
@@ -243,8 +238,7 @@ impl Dispatcher {
             Family::V4 => ETHERTYPE_IPV4,
             Family::V6 => ETHERTYPE_IPV6,
         };
-        let ethernet =
-            packet.prepend::<ETHERNET_LENGTH>().map_err(|_| DropReason::NoHeadroom)?;
+        let ethernet = packet.prepend::<ETHERNET_LENGTH>().map_err(|_| DropReason::NoHeadroom)?;
         let mac = snapshot.front_end.mac;
         nvgate_nvgre::encap::write_inner_ethernet(ethernet, mac, mac, ethertype);
         Ok(self.front_end_packet(snapshot, packet, Owner::Unknown, io).verdict)

@@ -64,8 +64,7 @@ impl Dispatcher {
         let length = neighbour_advertisement(&mut out, target, mac, Some(source), true);
         let destination = if source.is_unspecified() { ALL_NODES } else { from };
         let link = Link::FrontEnd { destination, source: mac };
-        let sent =
-            self.scratch.send_frame(io.front_end, &link, ETHERTYPE_IPV6, &out[..length]);
+        let sent = self.scratch.send_frame(io.front_end, &link, ETHERTYPE_IPV6, &out[..length]);
         let verdict = sent.map_or_else(Verdict::Drop, |()| Verdict::Punt);
         Ended { verdict, domain: Some(domain) }
     }

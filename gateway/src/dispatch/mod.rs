@@ -27,12 +27,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use nvgate_model::{DomainSlot, DropReason, Instant};
+use nvgate_model::{DomainSlot, DropReason, Instant, Tick};
+use nvgate_nat::{PortUsage, Usage};
 use nvgate_packet::buf::{HEADROOM, PacketBuf};
 use nvgate_packet::flow_key::{FlowKeyV4, FlowKeyV6};
 use nvgate_packet::headers::Headers;
 
-use crate::counters::WorkerCounters;
+use crate::counters::{NatGauges, WorkerCounters};
 use crate::endpoint::MAX_PACKET;
 use crate::io::{Batch, PortRole, Tx};
 use crate::snapshot::{Domain, Snapshot};
@@ -88,6 +89,9 @@ pub struct ResolveRequest {
 /// Neighbours a worker asks for between two turns of its loop; more wait for the next packet.
 const MAX_RESOLVE_REQUESTS: usize = 16;
 
+/// Domains looked after in one turn of the worker's loop.
+const SWEEP_DOMAINS: usize = 32;
+
 /// What a dispatcher is made with.
 #[derive(Clone, Debug)]
 pub struct DispatcherConfig {
@@ -118,6 +122,9 @@ pub struct Dispatcher {
     answer: Box<[u8]>,
     resolve: ArrayVec<ResolveRequest, MAX_RESOLVE_REQUESTS>,
     now: Instant,
+    /// The tick in which `sweep` began.
+    swept: Tick,
+    /// The next domain to look after within that tick.
     sweep: usize,
 }
 
@@ -134,6 +141,7 @@ impl Dispatcher {
             answer: vec![0; HEADROOM + MAX_PACKET].into_boxed_slice(),
             resolve: ArrayVec::new(),
             now: Instant::default(),
+            swept: Tick::default(),
             sweep: 0,
             config,
         }
@@ -191,6 +199,29 @@ impl Dispatcher {
         self.account(&ended, packets);
     }
 
+    /// Closes idle NAT sessions and publishes what NAT uses, a few domains a call, each domain at
+    /// most once a tick.
+    pub fn maintain(&mut self, snapshot: &Snapshot, now: Instant) {
+        let tick = now.tick();
+        if self.swept != tick {
+            (self.swept, self.sweep) = (tick, 0);
+        }
+        let end = (self.sweep + SWEEP_DOMAINS).min(self.domains.len());
+        for slot in self.sweep..end {
+            let Some(state) = &mut self.domains[slot] else { continue };
+            let Some(domain) = snapshot.domain(DomainSlot(slot as u32)) else { continue };
+            let gauges = &domain.counters[usize::from(self.config.worker)].nat;
+            match &mut state.nat {
+                Some(nat) => {
+                    nat.expire(slot as u32, tick, &mut self.flows_v4);
+                    publish_usage(gauges, &nat.nat.usage());
+                }
+                None => publish_usage(gauges, &Usage::default()),
+            }
+        }
+        self.sweep = end;
+    }
+
     /// Neighbours to be resolved, emptied by the call.
     pub fn drain_resolve_requests(&mut self) -> impl Iterator<Item = ResolveRequest> + '_ {
         self.resolve.drain(..)
@@ -241,6 +272,20 @@ impl Dispatcher {
     }
 }
 
+fn publish_usage(gauges: &NatGauges, usage: &Usage) {
+    let protocols = [usage.tcp, usage.udp, usage.icmp];
+    let blocks =
+        |of: fn(&PortUsage) -> u32| protocols.iter().map(|ports| u64::from(of(ports))).sum();
+    gauges.sessions.set(usage.sessions as u64);
+    gauges.mappings.set(usage.mappings as u64);
+    gauges.blocks_leased.set(blocks(|ports| ports.blocks_leased));
+    gauges.blocks_total.set(blocks(|ports| ports.blocks_total));
+    gauges.ports_in_use.tcp.set(u64::from(usage.tcp.ports_in_use));
+    gauges.ports_in_use.udp.set(u64::from(usage.udp.ports_in_use));
+    gauges.ports_in_use.icmp.set(u64::from(usage.icmp.ports_in_use));
+    gauges.ports_total.set(u64::from(usage.icmp.ports_total));
+}
+
 /// How many packets on a wire a view stands for.
 fn wire_packets(packet: &PacketBuf<'_>) -> u64 {
     match packet.offload().gso {
@@ -254,8 +299,7 @@ fn wire_packets(packet: &PacketBuf<'_>) -> u64 {
 fn longest_packet(packet: &PacketBuf<'_>, headers: &Headers) -> usize {
     match packet.offload().gso {
         Some(gso) => {
-            let head =
-                usize::from(headers.transport_at) + headers.transport_length(packet.bytes());
+            let head = usize::from(headers.transport_at) + headers.transport_length(packet.bytes());
             (head + usize::from(gso.size)).min(headers.length as usize)
         }
         None => headers.length as usize,

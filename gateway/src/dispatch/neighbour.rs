@@ -266,8 +266,7 @@ impl Dispatcher {
         io: &mut Io<'_>,
     ) -> Result<Verdict, DropReason> {
         let asker = sender.prove_mac(&snapshot.fabric, domain)?;
-        let solicitation =
-            Solicitation::parse(packet).ok_or(DropReason::NeighbourUnanswered)?;
+        let solicitation = Solicitation::parse(packet).ok_or(DropReason::NeighbourUnanswered)?;
         let (Solicitation::Neighbour { source, .. } | Solicitation::Router { source }) =
             solicitation;
         let owns_source = source.is_unspecified()
@@ -293,14 +292,7 @@ impl Dispatcher {
                 router_advertisement(&mut out, snapshot.gateway_mac, source, subnet, mtu)
             }
         };
-        self.send_neighbourly(
-            snapshot,
-            domain,
-            sender,
-            asker,
-            (ETHERTYPE_IPV6, &out[..length]),
-            io,
-        )
+        self.send_neighbourly(snapshot, domain, sender, asker, (ETHERTYPE_IPV6, &out[..length]), io)
     }
 
     /// Sends an answer back to the host and endpoint that asked.

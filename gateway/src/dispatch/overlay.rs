@@ -112,8 +112,7 @@ impl Dispatcher {
         let Some((domain, subnet)) = snapshot.by_vsid(arrival.decap.vsid) else {
             return Ended { verdict: Verdict::Drop(DropReason::VsidUnknown), domain: None };
         };
-        let verdict =
-            self.overlay_slow(snapshot, domain, subnet, packet, &arrival, owner, io);
+        let verdict = self.overlay_slow(snapshot, domain, subnet, packet, &arrival, owner, io);
         Ended { verdict: verdict.unwrap_or_else(Verdict::Drop), domain: Some(domain) }
     }
 
@@ -229,8 +228,7 @@ impl Dispatcher {
             }
             Decision::Overlay(_) | Decision::Translate | Decision::Untranslated => {}
         }
-        let planned =
-            self.plan_outbound(snapshot, domain, packet, headers, (decision, speaker))?;
+        let planned = self.plan_outbound(snapshot, domain, packet, headers, (decision, speaker))?;
         let back = domain.lookup.endpoint(speaker).and_then(|endpoint| {
             snapshot.fabric.host(*endpoint.hosts().first()?).map(|host| host.mtu)
         });
@@ -257,8 +255,7 @@ impl Dispatcher {
     ) -> Result<Verdict, DropReason> {
         let sender = arrival.sender();
         let ip_at = arrival.decap.inner_at + ETHERNET_LENGTH;
-        let headers =
-            Headers::parse(packet.bytes().get(ip_at..arrival.decap.end).unwrap_or(&[]))?;
+        let headers = Headers::parse(packet.bytes().get(ip_at..arrival.decap.end).unwrap_or(&[]))?;
         let ip = packet.bytes().get(ip_at..).unwrap_or(&[]);
         let source = headers::source(ip, headers.family);
         if is_discovery(&headers) {

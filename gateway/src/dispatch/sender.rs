@@ -22,7 +22,11 @@ impl Sender {
     /// Whether the sender is a host of `endpoint`, and uses the endpoint's MAC within its own
     /// subnet. (A host that routes for its VMs sends under another VSID with a MAC of its own.)
     #[inline]
-    pub(super) fn speaks_for(&self, fabric: &Fabric, endpoint: &Endpoint) -> Result<(), DropReason> {
+    pub(super) fn speaks_for(
+        &self,
+        fabric: &Fabric,
+        endpoint: &Endpoint,
+    ) -> Result<(), DropReason> {
         let hosted = endpoint
             .hosts()
             .iter()
@@ -69,8 +73,7 @@ impl Sender {
         fabric: &Fabric,
         domain: &Domain,
     ) -> Result<EndpointIndex, DropReason> {
-        let index =
-            domain.lookup.by_mac(self.vsid, self.mac).ok_or(DropReason::InnerSourceMac)?;
+        let index = domain.lookup.by_mac(self.vsid, self.mac).ok_or(DropReason::InnerSourceMac)?;
         let endpoint = domain.lookup.endpoint(index).ok_or(DropReason::InnerSourceMac)?;
         self.speaks_for(fabric, endpoint)?;
         Ok(index)
@@ -103,7 +106,16 @@ mod tests {
 
     #[test]
     fn what_is_not_unicast_is_not_routed() {
-        for text in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "ff02::1"] {
+        for text in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "ff02::1",
+        ] {
             assert!(!is_unicast(text.parse().unwrap()), "{text}");
         }
         for text in ["10.0.0.1", "223.255.255.254", "2001:db8::1", "fe80::1"] {

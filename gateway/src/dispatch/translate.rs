@@ -97,7 +97,11 @@ impl Dispatcher {
             let nat = &nat.ok_or(DropReason::NatAbsent)?.nat;
             translate_error(packet, headers, |protocol, quoted| {
                 let public = nat.icmp_error_outbound(protocol, quoted.0, quoted.1)?;
-                Ok(ErrorTranslation { source: Some(public), destination: None, quoted: (quoted.0, public) })
+                Ok(ErrorTranslation {
+                    source: Some(public),
+                    destination: None,
+                    quoted: (quoted.0, public),
+                })
             })?;
             return Ok(Planned { compiled, keep: None });
         }
@@ -142,7 +146,11 @@ impl Dispatcher {
                     return Err(DropReason::NatIcmpUnrelated);
                 }
                 let customer = nat.icmp_error_inbound(protocol, quoted.0, quoted.1)?;
-                Ok(ErrorTranslation { source: None, destination: Some(customer), quoted: (customer, quoted.1) })
+                Ok(ErrorTranslation {
+                    source: None,
+                    destination: Some(customer),
+                    quoted: (customer, quoted.1),
+                })
             })?;
             let customer = customer.destination.ok_or(DropReason::NatIcmpUnrelated)?;
             let compiled =
@@ -278,8 +286,7 @@ impl Dispatcher {
             // What has no socket is refused by NAT wherever it is.
             return Ok(by_socket().filter(|&worker| worker != me).map(|to| (to, Owner::Mine)));
         };
-        let coordinator =
-            self.steering.datagram(key.source, key.destination, key.identification);
+        let coordinator = self.steering.datagram(key.source, key.destination, key.identification);
         if coordinator != me {
             return Ok(Some((coordinator, Owner::Datagram)));
         }
@@ -354,10 +361,8 @@ fn translate_error(
     find: impl FnOnce(Protocol, (Socket, Socket)) -> Result<ErrorTranslation, DropReason>,
 ) -> Result<ErrorTranslation, DropReason> {
     let bytes = packet.bytes_mut();
-    let (range, quoted) =
-        icmp::quoted(bytes, headers).ok_or(DropReason::TransportMalformed)?;
-    let protocol =
-        Protocol::from_number(quoted.protocol).ok_or(DropReason::NatIcmpUnrelated)?;
+    let (range, quoted) = icmp::quoted(bytes, headers).ok_or(DropReason::TransportMalformed)?;
+    let protocol = Protocol::from_number(quoted.protocol).ok_or(DropReason::NatIcmpUnrelated)?;
     let inner = sockets(bytes.get(range).unwrap_or(&[]), &quoted);
     let translation = find(protocol, inner)?;
     let (source, destination) = sockets(bytes, headers);

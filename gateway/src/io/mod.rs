@@ -79,6 +79,13 @@ impl Rx {
             Self::Sim(rx) => rx.release(),
         }
     }
+
+    /// Frames that the kernel dropped since the last call because the ring was full.
+    pub fn take_kernel_drops(&mut self) -> u64 {
+        match self {
+            Self::Sim(_) => 0,
+        }
+    }
 }
 
 /// The transmitting half of a port.
@@ -109,10 +116,11 @@ impl Tx {
         }
     }
 
-    /// Hands queued frames to the network.
-    pub fn flush(&mut self) {
+    /// Hands queued frames to the network; returns how many frames and bytes were sent since the
+    /// last call.
+    pub fn flush(&mut self) -> (u64, u64) {
         match self {
-            Self::Sim(_) => {}
+            Self::Sim(tx) => tx.flush(),
         }
     }
 }

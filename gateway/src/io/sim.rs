@@ -75,13 +75,20 @@ pub struct SimTx {
     first: usize,
     waiting: usize,
     capabilities: Capabilities,
+    sent: (u64, u64),
 }
 
 impl SimTx {
     /// An empty queue of at most `capacity` frames for a port with these capabilities.
     #[must_use]
     pub fn new(capacity: usize, capabilities: Capabilities) -> Self {
-        Self { slots: vec![Slot::default(); capacity.max(1)], first: 0, waiting: 0, capabilities }
+        Self {
+            slots: vec![Slot::default(); capacity.max(1)],
+            first: 0,
+            waiting: 0,
+            capabilities,
+            sent: (0, 0),
+        }
     }
 
     /// Takes the oldest frame out and shows it; `None` when there is none.
@@ -108,6 +115,12 @@ impl SimTx {
         self.capabilities
     }
 
+    pub(super) const fn flush(&mut self) -> (u64, u64) {
+        let sent = self.sent;
+        self.sent = (0, 0);
+        sent
+    }
+
     #[inline]
     pub(super) fn send(
         &mut self,
@@ -129,6 +142,8 @@ impl SimTx {
         slot.length = head.len() + tail.len();
         slot.offload = offload;
         self.waiting += 1;
+        self.sent.0 += 1;
+        self.sent.1 += slot.length as u64;
         Ok(())
     }
 }

@@ -173,9 +173,11 @@ impl SnapshotBuilder {
             routes.insert(route.prefix, entry);
         }
         for discard in &host.discards {
-            if host.routes.iter().all(|route| {
-                route.prefix != discard.prefix || route.metric > discard.metric
-            }) {
+            if host
+                .routes
+                .iter()
+                .all(|route| route.prefix != discard.prefix || route.metric > discard.metric)
+            {
                 routes.insert(discard.prefix, FrontEndRoute::Elsewhere);
             }
         }
@@ -196,12 +198,7 @@ impl SnapshotBuilder {
             address,
             mac: host.neighbours.get(&(link.index, address)).map(|neighbour| neighbour.mac),
         });
-        FrontEnd {
-            mac: link.mac,
-            routes,
-            hops: hops.collect(),
-            hop_index: self.hop_index.clone(),
-        }
+        FrontEnd { mac: link.mac, routes, hops: hops.collect(), hop_index: self.hop_index.clone() }
     }
 
     fn build_domains(
@@ -289,8 +286,7 @@ impl SnapshotBuilder {
     }
 
     fn build_lookup(&self, plan: &TenantPlan) -> Result<LookupTable, BuildError> {
-        let refuse =
-            |text: String| BuildError::Tenant { tenant: plan.name.to_string(), text };
+        let refuse = |text: String| BuildError::Tenant { tenant: plan.name.to_string(), text };
         let mut builder = LookupTable::builder(self.seed);
         for record in &plan.endpoints {
             let hosts: Vec<HostIndex> = record
@@ -312,7 +308,10 @@ impl SnapshotBuilder {
         let facts = EpochFacts {
             host_mtus: fabric.hosts.iter().map(|host| host.mtu).collect(),
             routes: Some(front_end.routes.clone()),
-            leased: nats.flat_map(|nat| &nat.addresses).filter_map(|lease| v4(lease.ip())).collect(),
+            leased: nats
+                .flat_map(|nat| &nat.addresses)
+                .filter_map(|lease| v4(lease.ip()))
+                .collect(),
             prefixes: plan
                 .tenants
                 .iter()
@@ -390,10 +389,8 @@ fn provider_host(
     host: &HostView,
     address: ProviderAddress,
 ) -> ProviderHost {
-    let own = plan
-        .provider_addresses
-        .iter()
-        .find(|own| own.ip().is_ipv4() == address.ip().is_ipv4());
+    let own =
+        plan.provider_addresses.iter().find(|own| own.ip().is_ipv4() == address.ip().is_ipv4());
     let family = if address.ip().is_ipv4() { Family::V4 } else { Family::V6 };
     let route = host.route(link.index, address.ip());
     let next = route.and_then(|route| route.gateway).unwrap_or(address.ip());
@@ -439,12 +436,12 @@ fn build_fib(plan: &TenantPlan, lookup: &LookupTable) -> Result<Fib<RouteEntry>,
     for route in routes {
         let entry = match route.target {
             RouteTarget::Blackhole => RouteEntry::Blackhole,
-            RouteTarget::Via(customer) => RouteEntry::Via(
-                lookup.by_customer(customer).ok_or_else(|| BuildError::Tenant {
+            RouteTarget::Via(customer) => {
+                RouteEntry::Via(lookup.by_customer(customer).ok_or_else(|| BuildError::Tenant {
                     tenant: plan.name.to_string(),
                     text: format!("route {} leads to {customer}, no endpoint", route.prefix),
-                })?,
-            ),
+                })?)
+            }
         };
         fib.insert(route.prefix, entry);
     }

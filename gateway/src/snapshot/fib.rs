@@ -57,7 +57,9 @@ mod tests {
     #[test]
     fn the_longest_prefix_wins() {
         let mut fib = Fib::default();
-        for (prefix, value) in [("0.0.0.0/0", 0), ("10.0.0.0/8", 8), ("10.1.0.0/16", 16), ("::/0", 6)] {
+        for (prefix, value) in
+            [("0.0.0.0/0", 0), ("10.0.0.0/8", 8), ("10.1.0.0/16", 16), ("::/0", 6)]
+        {
             fib.insert(prefix.parse().unwrap(), value);
         }
         let lookup = |address: &str| fib.lookup(address.parse().unwrap()).map(|(_, &value)| value);

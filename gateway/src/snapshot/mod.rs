@@ -13,9 +13,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use nvgate_model::{
-    DomainSlot, Generation, MacAddress, Prefix, RoutingDomainId, TenantName, Vsid,
-};
+use nvgate_model::{DomainSlot, Generation, MacAddress, Prefix, RoutingDomainId, TenantName, Vsid};
 use nvgate_nat::{Budget, NatConfig};
 use nvgate_nvgre::lookup::{EndpointIndex, LookupTable};
 use nvgate_nvgre::replicate::ReplicationList;
@@ -149,9 +147,9 @@ impl Snapshot {
         self.pools.iter().any(|pool| pool.contains(address))
     }
 
-    /// Every leased IPv4 address.
-    pub fn leased_v4(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.public_v4.keys().copied()
+    /// Every leased IPv4 address and its domain, in no order.
+    pub fn leased_v4(&self) -> impl Iterator<Item = (Ipv4Addr, DomainSlot)> {
+        self.public_v4.iter().map(|(&address, &slot)| (address, slot))
     }
 
     /// What a compiled entry of `domain` was proven under: it is current while this is unchanged.

@@ -1,0 +1,162 @@
+//! A worker: run to completion, owning its ports' rings and its dispatcher, sharing nothing it
+//! writes but single-writer counters.
+//!
+//! [`Worker::turn`] is one turn of the loop, driven by a thread in production and by the
+//! simulation in tests; both hand in the time.
+
+mod announce;
+pub mod handoff;
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use nvgate_model::{Generation, Instant};
+
+use crate::counters::WorkerCounters;
+use crate::dispatch::{Dispatcher, DispatcherConfig, Io, ResolveRequest};
+use crate::io::{BATCH, Batch, PortRole, Rx, Tx};
+use crate::snapshot::Snapshot;
+
+use announce::Announcer;
+use handoff::{Inbox, Outbox};
+
+/// Where control publishes snapshots and workers find them.
+pub type Published = Arc<ArcSwap<Snapshot>>;
+
+/// The rings of one port.
+#[derive(Debug)]
+pub struct Port {
+    /// Where frames come from.
+    pub rx: Rx,
+    /// Where frames go.
+    pub tx: Tx,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerSetup {
+    /// Its dispatcher's.
+    pub dispatcher: DispatcherConfig,
+    /// The snapshots.
+    pub published: Published,
+    /// The fabric port.
+    pub fabric: Port,
+    /// The front-end port.
+    pub front_end: Port,
+    /// Rings to the other workers.
+    pub outbox: Outbox,
+    /// Rings from the other workers.
+    pub inbox: Inbox,
+}
+
+/// One packet worker.
+#[derive(Debug)]
+pub struct Worker {
+    dispatcher: Dispatcher,
+    counters: Arc<WorkerCounters>,
+    snapshot: Cache<Published, Arc<Snapshot>>,
+    adopted: Option<Generation>,
+    fabric: Port,
+    front_end: Port,
+    outbox: Outbox,
+    inbox: Inbox,
+    announcer: Option<Announcer>,
+}
+
+impl Worker {
+    /// A worker that has not turned yet. Worker 0 announces leased addresses.
+    #[must_use]
+    pub fn new(setup: WorkerSetup) -> Self {
+        let announcer = (setup.dispatcher.worker == 0).then(Announcer::default);
+        Self {
+            counters: Arc::clone(&setup.dispatcher.counters),
+            dispatcher: Dispatcher::new(setup.dispatcher),
+            snapshot: Cache::new(setup.published),
+            adopted: None,
+            fabric: setup.fabric,
+            front_end: setup.front_end,
+            outbox: setup.outbox,
+            inbox: setup.inbox,
+            announcer,
+        }
+    }
+
+    /// One turn of the loop at `now`: at most one batch from every ring. Returns how many packets
+    /// it processed; with 0 the caller may wait.
+    pub fn turn(&mut self, now: Instant) -> usize {
+        self.counters.heartbeat.set(now.0);
+        let snapshot = self.snapshot.load();
+        if self.adopted != Some(snapshot.generation) {
+            self.dispatcher.adopt(snapshot);
+            if let Some(announcer) = &mut self.announcer {
+                announcer.follow(snapshot, now);
+            }
+            self.adopted = Some(snapshot.generation);
+        }
+        let mut io = Io {
+            fabric: &mut self.fabric.tx,
+            front_end: &mut self.front_end.tx,
+            handoff: &mut self.outbox,
+        };
+        let dispatcher = &mut self.dispatcher;
+        let received = self.inbox.drain(BATCH, |stage, packet| {
+            dispatcher.process_handoff(snapshot, now, stage, packet, &mut io);
+        });
+        self.counters.handoffs_received.add(received as u64);
+        let mut processed = received;
+        for (role, rx, counters) in [
+            (PortRole::Fabric, &mut self.fabric.rx, &self.counters.fabric),
+            (PortRole::FrontEnd, &mut self.front_end.rx, &self.counters.front_end),
+        ] {
+            let mut batch = Batch::new();
+            rx.receive(&mut batch);
+            if !batch.is_empty() {
+                let bytes: usize = batch.iter().map(|packet| packet.len()).sum();
+                counters.received.count(batch.len() as u64, bytes as u64);
+                self.counters.batches.add(1);
+                self.counters.packets.add(batch.len() as u64);
+                processed += batch.len();
+                dispatcher.process(snapshot, now, role, &mut batch, &mut io);
+            }
+            drop(batch);
+            rx.release();
+            counters.kernel_drops.add(rx.take_kernel_drops());
+        }
+        if let Some(announcer) = &mut self.announcer {
+            announcer.announce(dispatcher, snapshot, now, &mut io);
+        }
+        dispatcher.maintain(snapshot, now);
+        for (tx, counters) in [
+            (&mut self.fabric.tx, &self.counters.fabric),
+            (&mut self.front_end.tx, &self.counters.front_end),
+        ] {
+            let (frames, bytes) = tx.flush();
+            counters.transmitted.count(frames, bytes);
+        }
+        processed
+    }
+
+    /// Workers that were handed packets since the last call, a bit each: they may have to be woken.
+    pub const fn take_touched(&mut self) -> u64 {
+        self.outbox.take_touched()
+    }
+
+    /// Whether packets from other workers wait.
+    #[must_use]
+    pub fn has_handoffs(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Neighbours that the kernel should resolve, emptied by the call.
+    pub fn drain_resolve_requests(&mut self) -> impl Iterator<Item = ResolveRequest> + '_ {
+        self.dispatcher.drain_resolve_requests()
+    }
+
+    /// The rings of a port: for the simulation's queues, and to wait on.
+    pub const fn port(&mut self, role: PortRole) -> &mut Port {
+        match role {
+            PortRole::Fabric => &mut self.fabric,
+            PortRole::FrontEnd => &mut self.front_end,
+        }
+    }
+}
