@@ -1,0 +1,3 @@
+//! The demo.
+pub mod host_endpoint;
+pub mod lab;
