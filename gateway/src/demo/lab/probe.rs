@@ -5,7 +5,7 @@
 //! The functions act in the network namespace of the calling thread: call them inside
 //! [`Namespace::run`].
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,11 +25,15 @@ const STOP_INTERVAL_MS: u16 = 50;
 /// How long a service waits for a client that says nothing.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest question and answer, in bytes.
-const MESSAGE_LIMIT: usize = 128;
+const MESSAGE_LIMIT: usize = 512;
 /// Questions a service remembers; later ones are answered and forgotten.
 const SEEN_LIMIT: usize = 4096;
 /// Bytes of one piece of a download.
 const CHUNK: usize = 64 * 1024;
+
+/// Lines of an HTTP response before its body.
+const HTTP_HEAD_LINES: usize = 16;
+const HTTP_GET: &[u8] = b"GET ";
 
 const ECHO_REQUEST_V4: u8 = 8;
 const ECHO_REPLY_V4: u8 = 0;
@@ -138,7 +142,7 @@ pub struct Seen {
 }
 
 /// A service that answers every question over TCP and UDP with its label and the asker's address,
-/// and remembers the questions. Ends when dropped.
+/// and remembers the questions; an HTTP GET is a question too. Ends when dropped.
 #[derive(Debug)]
 pub struct Service {
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -219,19 +223,39 @@ fn answer_stream(
     buffer: &mut [u8; MESSAGE_LIMIT],
     note: impl FnOnce(&[u8]) -> String,
 ) -> io::Result<()> {
+    let question = read_question(stream, buffer)?;
+    let answer = note(question);
+    if question.starts_with(HTTP_GET) {
+        write_http_head(stream, answer.len() as u64)?;
+    }
+    stream.write_all(answer.as_bytes())
+}
+
+/// Reads a question: one line, or the head of an HTTP request.
+fn read_question<'a>(
+    stream: &mut TcpStream,
+    buffer: &'a mut [u8; MESSAGE_LIMIT],
+) -> io::Result<&'a [u8]> {
     stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
     stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
     let mut length = 0;
-    while length < buffer.len() && !buffer[..length].ends_with(b"\n") {
+    loop {
+        let end: &[u8] = if buffer.starts_with(HTTP_GET) { b"\r\n\r\n" } else { b"\n" };
+        if length == buffer.len() || buffer[..length].ends_with(end) {
+            return Ok(&buffer[..length]);
+        }
         match stream.read(&mut buffer[length..])? {
-            0 => break,
+            0 => return Ok(&buffer[..length]),
             read => length += read,
         }
     }
-    stream.write_all(note(&buffer[..length]).as_bytes())
 }
 
-/// A server that sends the same known bytes to everyone who connects. Ends when dropped.
+fn write_http_head(stream: &mut TcpStream, length: u64) -> io::Result<()> {
+    write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n")
+}
+
+/// An HTTP server that sends the same known bytes to everyone who asks. Ends when dropped.
 #[derive(Debug)]
 pub struct DownloadServer {
     _worker: Worker,
@@ -263,7 +287,8 @@ impl DownloadServer {
 }
 
 fn send_pattern(stream: &mut TcpStream, bytes: u64, stop: &AtomicBool) -> io::Result<()> {
-    stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
+    read_question(stream, &mut [0; MESSAGE_LIMIT])?;
+    write_http_head(stream, bytes)?;
     let mut pattern = Pattern::default();
     let mut chunk = vec![0; CHUNK];
     let mut left = bytes;
@@ -286,6 +311,9 @@ pub fn download(
     let started = Instant::now();
     let mut stream = TcpStream::connect_timeout(&target, timeout)?;
     stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut stream = BufReader::new(stream);
+    skip_http_head(&mut stream)?;
     let mut pattern = Pattern::default();
     let (mut chunk, mut wanted) = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut received = 0_u64;
@@ -310,6 +338,18 @@ pub fn download(
             ));
         }
     }
+}
+
+fn skip_http_head(stream: &mut BufReader<TcpStream>) -> io::Result<()> {
+    let mut line = String::new();
+    for _ in 0..HTTP_HEAD_LINES {
+        line.clear();
+        stream.take(MESSAGE_LIMIT as u64).read_line(&mut line)?;
+        if line == "\r\n" {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "not an HTTP response"))
 }
 
 /// An endless sequence of bytes without a short period (SplitMix64), the same every time.
