@@ -3,3 +3,4 @@
 pub mod admin;
 pub mod cli;
 pub mod counters;
+pub mod demo;

@@ -69,12 +69,3 @@ pub(super) mod control {
         Err(RunError::Host(format!("this build has no control for {workers:?} workers")))
     }
 }
-
-/// `crate::demo`.
-pub(super) mod demo {
-    use super::super::Exit;
-
-    pub fn main(_hold: bool) -> Exit {
-        Exit::CannotRun
-    }
-}
