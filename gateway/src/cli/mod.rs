@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nvgate_deploy::schema;
 use tracing_subscriber::EnvFilter;
 
+use self::pending::control;
 use self::pending::control::{RunError, RunOptions};
-use self::pending::{control, schema};
 use crate::demo::{self, DemoOptions};
 
 /// Where the configuration is unless the command line says otherwise.
