@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod cli;
 pub mod counters;
+pub mod demo;
 pub mod dispatch;
 pub mod endpoint;
 pub mod io;

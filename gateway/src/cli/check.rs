@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use nvgate_deploy::plan::Plan;
+use nvgate_deploy::lease::Leases;
+use nvgate_deploy::plan::{self, Plan};
+use nvgate_deploy::schema::{self, Diagnostic};
 use serde::Serialize;
 
-use super::pending::schema::Diagnostic;
-pub(super) use super::pending::schema::prove;
 use super::{Exit, Format};
 
 /// Proves the configuration in `directory` and prints the outcome to `output`.
@@ -21,6 +21,13 @@ pub(super) fn check(directory: &Path, format: Format, output: &mut dyn Write) ->
         }
     }
     Ok(if proof.is_ok() { Exit::Done } else { Exit::Invalid })
+}
+
+/// Proves the configuration in `directory` without the leases that a gateway holds: they decide
+/// which addresses of a pool a tenant gets, never whether there are enough, and a running gateway
+/// has their store locked.
+pub(super) fn prove(directory: &Path) -> Result<Plan, Vec<Diagnostic>> {
+    plan::prove(&schema::load(directory), &Leases::default()).map(|proof| proof.plan)
 }
 
 fn write_text(
@@ -125,13 +132,72 @@ mod tests {
         assert_eq!(report["errors"][0]["source_line"], "  vsid: 12");
     }
 
+    fn printed(directory: &Path, format: Format) -> (Exit, String) {
+        let mut text = Vec::new();
+        let exit = check(directory, format, &mut text).unwrap();
+        (exit, String::from_utf8(text).unwrap())
+    }
+
+    /// A copy of the annotated example that a test may spoil.
+    fn example() -> tempfile::TempDir {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("tenants.d")).unwrap();
+        for file in ["gateway.yaml", "tenants.d/contoso.yaml", "tenants.d/fabrikam.yaml"] {
+            std::fs::copy(source.join(file), copy.path().join(file)).unwrap();
+        }
+        copy
+    }
+
+    #[test]
+    fn the_example_is_valid_and_says_what_it_holds() {
+        let example = example();
+        let (exit, text) = printed(example.path(), Format::Text);
+        assert_eq!(exit, Exit::Done, "{text}");
+        assert!(text.contains(": valid; 2 tenants, "), "{text}");
+        let (exit, json) = printed(example.path(), Format::Json);
+        let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((exit, &report["valid"]), (Exit::Done, &true.into()));
+        assert_eq!(report["contents"]["tenants"], 2);
+    }
+
+    #[test]
+    fn a_spoiled_example_is_invalid_with_every_error_at_its_place() {
+        let example = example();
+        for tenant in ["contoso", "fabrikam"] {
+            let file = example.path().join(format!("tenants.d/{tenant}.yaml"));
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, text + "\nno_such_key: 1\n").unwrap();
+        }
+        let (exit, text) = printed(example.path(), Format::Text);
+        assert_eq!(exit, Exit::Invalid);
+        for tenant in ["contoso", "fabrikam"] {
+            assert!(text.contains(&format!("tenants.d/{tenant}.yaml:")), "{text}");
+        }
+        assert!(text.contains("| no_such_key: 1\n"), "{text}");
+        assert!(text.ends_with(": invalid; 2 errors\n"), "{text}");
+    }
+
+    #[test]
+    fn a_check_leaves_no_trace() {
+        let example = example();
+        let state = example.path().join("state");
+        let file = example.path().join("gateway.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let kept: Vec<_> =
+            text.lines().filter(|line| !line.starts_with("state_directory")).collect();
+        let text = format!("{}\nstate_directory: {}\n", kept.join("\n"), state.display());
+        std::fs::write(&file, text).unwrap();
+        let (exit, text) = printed(example.path(), Format::Text);
+        assert_eq!(exit, Exit::Done, "{text}");
+        assert!(!state.exists());
+    }
+
     #[test]
     fn a_directory_without_a_configuration_is_invalid() {
         let directory = tempfile::tempdir().unwrap();
-        let mut text = Vec::new();
-        let exit = check(directory.path(), Format::Text, &mut text).unwrap();
+        let (exit, text) = printed(directory.path(), Format::Text);
         assert_eq!(exit, Exit::Invalid);
-        let text = String::from_utf8(text).unwrap();
         assert!(text.contains("gateway.yaml:1:1: error: "), "{text}");
     }
 }

@@ -11,16 +11,18 @@ mod status;
 mod table;
 
 use std::ffi::OsStr;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nvgate_deploy::schema;
 use tracing_subscriber::EnvFilter;
 
+use self::pending::control;
 use self::pending::control::{RunError, RunOptions};
-use self::pending::{control, demo, schema};
+use crate::demo::{self, DemoOptions};
 
 /// Where the configuration is unless the command line says otherwise.
 pub const DEFAULT_CONFIG: &str = "/etc/nvgate";
@@ -58,7 +60,7 @@ EXAMPLES
   nvgate check examples/             is this configuration valid? every error at once
   nvgate run --config /etc/nvgate    be the gateway; SIGHUP or a changed file reloads, SIGTERM ends
   nvgate status                      tenants, NAT headroom, drops with what they mean
-  nvgate status --json | jq .tenants the same for programs
+  nvgate status --json               the same for programs
   nvgate schema tenant > tenant.json completion and checks in your editor
 
 FILES
@@ -186,6 +188,12 @@ struct Demo {
     /// Keep everything up until Ctrl-C, and say what to try
     #[arg(long)]
     hold: bool,
+    /// Packet workers of the gateway, instead of its own choice
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Leave the configuration and the gateway's log in place afterwards
+    #[arg(long)]
+    keep_files: bool,
 }
 
 /// Does what the command line says.
@@ -194,7 +202,7 @@ pub fn main() -> ExitCode {
     // Clap prints help and usage errors and ends the process with 0 or 2.
     let cli = Cli::parse();
     match perform(cli) {
-        Ok(exit) => exit.into(),
+        Ok(code) => code,
         // The reader of our output is gone, as in `nvgate status | head`: nobody is left to tell.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done.into(),
         Err(error) => {
@@ -203,18 +211,28 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn perform(cli: Cli) -> io::Result<Exit> {
+fn perform(cli: Cli) -> io::Result<ExitCode> {
     if let Err(error) = start_logging(cli.log.as_deref()) {
-        return Ok(complain(Exit::Usage, &error));
+        return Ok(complain(Exit::Usage, &error).into());
     }
-    match cli.command {
-        Command::Run(Run { config, workers }) => Ok(run(RunOptions { config, workers })),
+    let exit = match cli.command {
+        Command::Run(Run { config, workers }) => run(RunOptions { config, workers }),
         Command::Check(Check { directory, format }) => {
-            check::check(&directory, format, &mut io::stdout().lock())
+            check::check(&directory, format, &mut io::stdout().lock())?
         }
-        Command::Status(arguments) => status::status(&arguments, &mut io::stdout().lock()),
-        Command::Schema(Schema { file }) => print_schema(file),
-        Command::Demo(Demo { hold }) => Ok(demo::main(hold)),
+        Command::Status(arguments) => status::status(&arguments, &mut io::stdout().lock())?,
+        Command::Schema(Schema { file }) => print_schema(file)?,
+        Command::Demo(options) => return Ok(show(options)),
+    };
+    Ok(exit.into())
+}
+
+/// Runs the demo, which has exit codes of its own for failed checks and Ctrl-C.
+fn show(Demo { hold, workers, keep_files }: Demo) -> ExitCode {
+    let workers = workers.map(NonZeroUsize::get);
+    match demo::main(DemoOptions { hold, workers, keep_files }) {
+        Ok(code) => code,
+        Err(error) => complain(Exit::CannotRun, &format!("{error:#}")).into(),
     }
 }
 
@@ -224,7 +242,11 @@ fn start_logging(filter: Option<&str>) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
         format!("`{filter}` is not a log filter such as info,nvgate=debug: {error}")
     })?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     Ok(())
 }
 
@@ -304,7 +326,7 @@ mod tests {
         let Command::Demo(demo) = parse("nvgate demo --hold").unwrap().command else {
             panic!("demo")
         };
-        assert!(demo.hold);
+        assert!(demo.hold && !demo.keep_files && demo.workers.is_none());
         let cli = parse("nvgate status --json --log debug").unwrap();
         assert_eq!(cli.log.as_deref(), Some("debug"));
         let Command::Status(status) = cli.command else { panic!("status") };

@@ -1,0 +1,159 @@
+//! `nvgate demo`: the gateway's main job shown in one command, on any Linux machine.
+//!
+//! [`main`] builds a small data centre of network namespaces ([`site`]), starts the real gateway in
+//! it as a child process ([`gateway_process`]), sends the kernel's own TCP, UDP and ICMP every way
+//! there is ([`checks`]), prints what it saw, and takes everything down again. It needs no tools:
+//! [`lab`] speaks netlink, [`host_endpoint`] is the hosts' NVGRE.
+
+pub mod checks;
+pub mod gateway_process;
+pub mod host_endpoint;
+pub mod interrupt;
+pub mod lab;
+pub mod privilege;
+pub mod report;
+pub mod site;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use gateway_process::GatewayProcess;
+use interrupt::Interrupt;
+use privilege::Privilege;
+use report::Report;
+use site::Site;
+
+/// The exit code of a demo that was interrupted, as a shell would show it (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+/// How often a held demo looks after its gateway.
+const HOLD_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How the demo is run.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DemoOptions {
+    /// After the checks, keep everything up until Ctrl-C.
+    pub hold: bool,
+    /// The gateway's packet workers; its own default when absent.
+    pub workers: Option<usize>,
+    /// Leave the configuration and the gateway's log in place afterwards.
+    pub keep_files: bool,
+}
+
+/// Runs the demo and returns success only if every check held. Call it while the process has one
+/// thread (before an async runtime starts): blocked signals and user namespaces need that.
+pub fn main(options: DemoOptions) -> anyhow::Result<ExitCode> {
+    let interrupt = Interrupt::install().context("cannot block signals")?;
+    let privilege = privilege::acquire()?;
+    let mut directory = tempfile::Builder::new()
+        .prefix("nvgate-demo-")
+        .tempdir()
+        .context("cannot make a temporary directory")?;
+    directory.disable_cleanup(options.keep_files);
+    let outcome = show(&options, directory.path(), privilege, &interrupt);
+    if options.keep_files {
+        println!("configuration and log: {}", directory.path().display());
+    }
+    outcome
+}
+
+fn show(
+    options: &DemoOptions,
+    directory: &Path,
+    privilege: Privilege,
+    interrupt: &Interrupt,
+) -> anyhow::Result<ExitCode> {
+    site::write_config(directory, options.workers)
+        .with_context(|| format!("cannot write {}", directory.display()))?;
+    let site = Site::build()?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let log = directory.join("gateway.log");
+    let mut gateway = GatewayProcess::start(&site.gateway, &program, directory, &log, site::ADMIN)?;
+    gateway.wait_ready(&site.gateway, || interrupt.pending())?;
+
+    let mut out = io::stdout();
+    let mut report = Report::new(&out)?;
+    checks::run(&site, &mut report, interrupt)?;
+    let (passed, failed) = (report.passed(), report.failed());
+    if !interrupt.pending() {
+        let counters = counters(&gateway, &site)?;
+        writeln!(out, "\nThe gateway's own account (/v1/status):\n{counters}\n")?;
+    }
+    if let Some(status) = gateway.exited()? {
+        anyhow::bail!("the gateway ended ({status}):\n{}", gateway.log_tail());
+    }
+    writeln!(out, "{passed} of {} checks held.", passed + failed)?;
+    if failed > 0 {
+        writeln!(out, "The end of the gateway's log:\n{}", gateway.log_tail())?;
+    }
+    if options.hold && !interrupt.pending() {
+        write!(out, "\n{}", instructions(&site, &gateway, privilege, directory))?;
+        while !interrupt.wait(HOLD_INTERVAL) {
+            if let Some(status) = gateway.exited()? {
+                anyhow::bail!("the gateway ended ({status}):\n{}", gateway.log_tail());
+            }
+        }
+    } else if interrupt.pending() {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the gateway says of itself, as indented JSON.
+fn counters(gateway: &GatewayProcess, site: &Site) -> anyhow::Result<String> {
+    let (status, body) = gateway.ask(&site.gateway, "/v1/status")?;
+    anyhow::ensure!(status == 200, "/v1/status answers {status}: {}", body.trim());
+    let account: serde_json::Value =
+        serde_json::from_str(&body).context("/v1/status is not JSON")?;
+    Ok(serde_json::to_string_pretty(&account)?)
+}
+
+/// Commands to try while the demo is held.
+fn instructions(
+    site: &Site,
+    gateway: &GatewayProcess,
+    privilege: Privilege,
+    directory: &Path,
+) -> String {
+    let user = match privilege {
+        Privilege::Given => "",
+        Privilege::UserNamespace => " -U --preserve-credentials",
+    };
+    let enter = |thread_id: i32| format!("nsenter -t {thread_id}{user} -n");
+    let red = enter(site.vm("red-web").namespace.thread_id());
+    let blue = enter(site.vm("blue-web").namespace.thread_id());
+    let server = enter(site.server.thread_id());
+    let inside = format!("nsenter -t {}{user} -n", gateway.id());
+    let program = std::env::current_exe()
+        .map_or_else(|_| "nvgate".into(), |path| path.to_string_lossy().into_owned());
+    let [first, second] = site::TENANTS;
+    format!(
+        "\
+The demo is up until Ctrl-C. From another terminal of this user, try:
+
+  red's VM reaches the front end:    {red} ping {server_address}
+  blue's, with the same address:     {blue} curl http://{server_address}:{service}/
+  red's database, the other subnet:  {red} curl http://10.2.0.10:{service}/
+  an inbound rule, red's:            {server} curl http://{red_public}:{inbound}/
+  the same rule, blue's:             {server} curl http://{blue_public}:{inbound}/
+  NVGRE on the provider network:     {inside} tcpdump -ni fabric0 ip proto 47
+  packets on the front end:          {inside} tcpdump -ni front0
+  the gateway's account:             {inside} {program} status
+  its health:                        {inside} curl http://{admin}/healthz
+  its configuration:                 {config}
+",
+        server_address = site::SERVER,
+        service = site::SERVICE_PORT,
+        red_public = first.public,
+        blue_public = second.public,
+        inbound = site::INBOUND_PORT,
+        admin = site::ADMIN,
+        config = directory.display(),
+    )
+}
+
+#[cfg(test)]
+mod tests;
