@@ -9,14 +9,16 @@ use nvgate_model::{DropReason, Protocol, Tick};
 use nvgate_packet::headers::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 use nvgate_packet::rewrite::Socket;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 use super::{Flow, Nat, Translation};
 use crate::{Budget, InboundRule, NatConfig, Seen, SessionView, Timeouts, WorkerShare};
 
 /// One block an address: block 251, ports 64256 to 64511.
 const SHARE: WorkerShare = WorkerShare { index: 251, count: 252 };
-const MAX_SESSIONS: usize = 24;
-const CUSTOMER_LIMIT: u32 = 9;
+const MAX_SESSIONS: usize = 16;
+const CUSTOMER_LIMIT: u32 = 7;
 const FLAGS: [u8; 6] =
     [TCP_SYN, TCP_SYN | TCP_ACK, TCP_ACK, TCP_FIN | TCP_ACK, TCP_RST, TCP_SYN | TCP_FIN];
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp];
@@ -446,7 +448,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(live, outbound)| Step::Forward { live, outbound }),
         4 => (0..35_u32).prop_map(|secs| Step::Advance { secs }),
         1 => (0..4_usize).prop_map(|source| Step::Reconfigure { source }),
-        1 => (5..50_u32).prop_map(|sessions| Step::Limit { sessions }),
+        1 => (5..40_u32).prop_map(|sessions| Step::Limit { sessions }),
     ]
 }
 
@@ -457,6 +459,7 @@ struct Pair {
     now: Tick,
     tenant: Arc<Budget>,
     customers: BTreeMap<Ipv4Addr, Arc<Budget>>,
+    refusals: BTreeSet<DropReason>,
 }
 
 impl Pair {
@@ -469,6 +472,7 @@ impl Pair {
             now: Tick(0),
             tenant: Arc::new(Budget::new(40)),
             customers: (1..=9).map(|host| (customer(host), limit())).collect(),
+            refusals: BTreeSet::new(),
         }
     }
 
@@ -493,7 +497,10 @@ impl Pair {
                 assert_eq!(got.destination, flow.destination);
                 self.check_session(&got, index);
             }
-            (got, expected) => assert_eq!(got.err(), expected.err(), "{flow:?}"),
+            (got, expected) => {
+                assert_eq!(got.err(), expected.err(), "{flow:?}");
+                self.refusals.extend(got.err());
+            }
         }
     }
 
@@ -508,7 +515,10 @@ impl Pair {
                 assert_eq!((got.source, got.destination), (passes.remote, passes.customer));
                 self.check_session(&got, index);
             }
-            (got, expected) => assert_eq!(got.err(), expected.err(), "{flow:?}"),
+            (got, expected) => {
+                assert_eq!(got.err(), expected.err(), "{flow:?}");
+                self.refusals.extend(got.err());
+            }
         }
     }
 
@@ -689,4 +699,28 @@ proptest! {
         prop_assert_eq!(usage.tcp.blocks_leased + usage.udp.blocks_leased + usage.icmp.blocks_leased, 0);
         prop_assert_eq!(pair.tenant.used(), 0);
     }
+}
+
+#[test]
+fn random_steps_meet_every_refusal() {
+    let steps = prop::collection::vec(step(), 250);
+    let mut runner = TestRunner::deterministic();
+    let mut refusals = BTreeSet::new();
+    for seed in 0..100 {
+        let mut pair = Pair::new(seed);
+        for step in steps.new_tree(&mut runner).unwrap().current() {
+            pair.apply(step);
+        }
+        refusals.append(&mut pair.refusals);
+    }
+    let all = [
+        DropReason::NatNoPort,
+        DropReason::NatTenantSessions,
+        DropReason::NatCustomerSessions,
+        DropReason::NatTableFull,
+        DropReason::NatNoMapping,
+        DropReason::NatFiltered,
+        DropReason::NatNoSession,
+    ];
+    assert_eq!(refusals, BTreeSet::from(all));
 }

@@ -403,6 +403,31 @@ fn lent_ports_are_dynamic_of_the_share_and_claimed_by_no_rule() {
 }
 
 #[test]
+fn workers_share_a_tenants_budget_and_never_lend_the_same_port() {
+    let config = config(&[FIRST], &[]);
+    let shares = [0, 1, 2].map(|index| WorkerShare { index, count: 3 });
+    let mut benches = shares.map(|share| Bench::with(Arc::clone(&config), share, 7));
+    let tenant = Arc::new(Budget::new(900));
+    let mut lent = BTreeSet::new();
+    let mut refused = 0;
+    for number in 0..1_000_u16 {
+        let bench = &mut benches[usize::from(number) % 3];
+        bench.tenant = Arc::clone(&tenant);
+        match bench.outbound(Protocol::Udp, vm(number), server(53), 0) {
+            Ok(sent) => {
+                assert_eq!(WorkerShare::owner_of(sent.source.port, 3), number % 3);
+                assert!(lent.insert(sent.source));
+            }
+            Err(reason) => {
+                assert_eq!(reason, DropReason::NatTenantSessions);
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((lent.len(), refused, tenant.used()), (900, 100, 900));
+}
+
+#[test]
 fn ports_are_not_predictable_without_the_seed_and_repeat_with_it() {
     let ports = |seed| {
         let mut bench = Bench::with(config(&[FIRST], &[]), WHOLE, seed);
