@@ -524,6 +524,8 @@ fn may_open(flow: &Flow) -> Result<(), DropReason> {
 }
 
 #[cfg(test)]
+mod against_model;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
