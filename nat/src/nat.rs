@@ -247,7 +247,7 @@ impl Nat {
 
     /// The customer socket that an ICMP error from the front end is for, by the packet it quotes:
     /// one that left from `quoted_source` (public) to `quoted_destination` (remote). Refreshes
-    /// nothing (RFC 5508 section 4.2).
+    /// nothing (RFC 5508 REQ-6).
     ///
     /// # Errors
     ///
@@ -271,7 +271,7 @@ impl Nat {
 
     /// The public socket that an ICMP error from the tenant speaks of, by the packet it quotes: one
     /// that came from `quoted_source` (remote) to `quoted_destination` (customer). Refreshes
-    /// nothing (RFC 5508 section 4.2).
+    /// nothing (RFC 5508 REQ-6).
     ///
     /// # Errors
     ///
@@ -523,6 +523,8 @@ fn may_open(flow: &Flow) -> Result<(), DropReason> {
     }
 }
 
+#[cfg(test)]
+mod against_model;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
