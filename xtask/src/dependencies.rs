@@ -43,7 +43,6 @@ const FORBIDDEN_TO_SANS_IO: [&str; 15] = [
     "time",
     "tokio",
     "tracing",
-    "windows-sys",
 ];
 
 /// Outside crates that one crate alone may use directly.
