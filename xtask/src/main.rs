@@ -1,2 +1,67 @@
-//! Placeholder.
-fn main() {}
+//! One door for development commands: what continuous integration and a contributor run.
+//!
+//! `cargo xtask test` is the project's test command and does its own set-up; the other commands
+//! are its parts or tools of their own. Nothing here is part of the gateway.
+
+mod dependencies;
+mod peers;
+mod stages;
+mod summary;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Development commands of nvgate.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs every check: format, lints, documentation, dependency rules, tests.
+    ///
+    /// As root on Debian it installs the peers that the interoperation tests need and then insists
+    /// on them. Without root, tests that need it are skipped and listed with the reason.
+    Test {
+        /// Unix time in seconds that the total is counted from, instead of this command's start.
+        #[arg(long, hide = true)]
+        started: Option<u64>,
+        /// Leaves the machine's packages alone.
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Installs the peers of the interoperation tests (root on Debian).
+    Peers,
+    /// Checks that crates depend on each other in the allowed directions only.
+    Dependencies,
+    /// Runs the gateway's benchmarks.
+    Bench {
+        /// Passed on to the benchmarks.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Checks licences, advisories, duplicate crates and sources with cargo-deny.
+    Deny,
+}
+
+fn main() -> Result<ExitCode> {
+    let held = match Arguments::parse().command {
+        Command::Test { started, no_install } => stages::test(started, !no_install)?,
+        Command::Peers => {
+            println!("{}", peers::install()?);
+            true
+        }
+        Command::Dependencies => {
+            dependencies::check()?;
+            true
+        }
+        Command::Bench { arguments } => stages::bench(&arguments)?,
+        Command::Deny => stages::deny()?,
+    };
+    Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,235 @@
+//! Open vSwitch's userspace datapath as virtualization hosts: kernel clients of two tenants with the
+//! same addresses send real traffic through the gateway, and tshark reads what was on the wire.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::Output;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nvgate_tests::ovs_capture::{Capture, Frame, STRANGERS, count};
+use nvgate_tests::ovs_http::{download, file, upload};
+use nvgate_tests::ovs_lab::{Namespace, wait_until};
+use nvgate_tests::ovs_topology::{
+    DATABASE, FILE_BYTES, GATEWAY, HOST_A, HOST_B, HOST_B_FLOW, PROGRAMS, PUBLIC_PORT, RED_ONLY,
+    SERVER, TENANTS, Tenant, Topology, WEB, at,
+};
+use nvgate_tests::skip::has_peers;
+
+/// Bytes of an echo's payload that fill a tenant's MTU of 1458 (IPv4).
+const FULL_ECHO: u16 = 1430;
+/// Seconds of each iperf3 run.
+const IPERF_SECS: u32 = 3;
+/// A floor that only a broken path stays under, in bits a second: each tenant has half of a busy
+/// small machine, with an unoptimized gateway.
+const FLOOR_BITS: f64 = 20e6;
+/// Whole frames kept of the iperf3 runs.
+const IPERF_FRAMES: u32 = 20_000;
+/// What must never be on the front end: customer addresses and tunnels.
+const LEAKS: &str = "net 10.0.0.0/8 or net fd00::/8 or ip proto 47";
+
+/// Two labs at once would measure each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn ovs_hosts_and_kernel_clients_work_through_one_worker() -> Result<()> {
+    through("ovs_hosts_and_kernel_clients_work_through_one_worker", 1)
+}
+
+#[test]
+fn ovs_hosts_and_kernel_clients_work_through_two_workers() -> Result<()> {
+    through("ovs_hosts_and_kernel_clients_work_through_two_workers", 2)
+}
+
+fn through(test: &str, workers: u8) -> Result<()> {
+    if !has_peers(test, &PROGRAMS) {
+        return Ok(());
+    }
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let topology = Topology::build()?;
+    let gateway = topology.start_gateway(workers)?;
+    let result = observed(&topology);
+    if result.is_err() {
+        println!("the gateway's log ends:\n{}", gateway.log_end());
+        println!("its metrics:\n{}", topology.metrics().unwrap_or_default());
+    }
+    result?;
+    gateway.stop()
+}
+
+/// All traffic, with captures around it.
+fn observed(topology: &Topology) -> Result<()> {
+    let Topology { lab, fabric, server, tenants, .. } = topology;
+    let strangers = Capture::start(lab, fabric, "gateway", "strangers", 1000, STRANGERS)?;
+    let leaks = Capture::start(lab, server, "eth0", "leaks", 1000, LEAKS)?;
+
+    let functional = Capture::start(lab, fabric, "gateway", "functional", 1_000_000, "")?;
+    for tenant in tenants {
+        echoes(tenant).with_context(|| format!("echoes of {}", tenant.facts.name))?;
+        outbound(topology, tenant).with_context(|| format!("{} out", tenant.facts.name))?;
+        inbound(topology, tenant).with_context(|| format!("{} in", tenant.facts.name))?;
+        between_subnets(topology, tenant)
+            .with_context(|| format!("{} between subnets", tenant.facts.name))?;
+    }
+    apart(topology)?;
+    on_the_wire(&functional.end()?)?;
+
+    let loaded = Capture::start(lab, fabric, "gateway", "loaded", IPERF_FRAMES, "")?;
+    bulk(topology)?;
+    count(&loaded.end()?)?;
+
+    no_frames(&strangers.end()?).context("on the provider network")?;
+    no_frames(&leaks.end()?).context("on the front end")
+}
+
+/// The default gateways, the other subnet and the server answer echoes of all sizes a tenant has.
+fn echoes(tenant: &Tenant) -> Result<()> {
+    let web = &tenant.web.namespace;
+    let v4 = |address: Ipv4Addr| IpAddr::V4(address);
+    let v6 = |subnet| IpAddr::V6(Ipv6Addr::new(0xfd00, subnet, 0, 0, 0, 0, 0, 1));
+    let other = IpAddr::V6(Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x10));
+    // Hosts and the gateway learn each other's link addresses first.
+    for (vm, target) in [(web, v4(SERVER)), (&tenant.database.namespace, v4(SERVER)), (web, other)]
+    {
+        wait_until(Duration::from_secs(15), || vm.pings(target, 1, 56).ok().filter(|&all| all))
+            .with_context(|| format!("{target} never answers"))?;
+    }
+    for target in [v4(Ipv4Addr::new(10, 1, 0, 1)), v6(1), v4(DATABASE), other, v4(SERVER)] {
+        ensure!(web.pings(target, 5, 56)?, "{target} does not answer every echo");
+    }
+    for target in [DATABASE, SERVER] {
+        ensure!(web.pings(v4(target), 2, FULL_ECHO)?, "{target} does not answer full frames");
+    }
+    Ok(())
+}
+
+/// A file each way from a VM to the server, which sees the tenant's public address.
+fn outbound(topology: &Topology, tenant: &Tenant) -> Result<()> {
+    let Topology { lab, web, .. } = topology;
+    for vm in [&tenant.web, &tenant.database] {
+        let before = web.peers().len();
+        let got = download(lab, &vm.namespace, at(SERVER, 80), 5)?;
+        ensure!(got == topology.file, "another file arrived");
+        let sent = file(u64::from(tenant.facts.web_vsid) + 7, FILE_BYTES);
+        upload(lab, &vm.namespace, at(SERVER, 80), &sent)?;
+        ensure!(web.upload() == sent, "another file was taken");
+        let public = IpAddr::V4(tenant.facts.public);
+        let peers = &web.peers()[before..];
+        ensure!(
+            peers.len() == 2 && peers.iter().all(|peer| peer.ip() == public),
+            "the server saw {peers:?}"
+        );
+    }
+    Ok(())
+}
+
+/// A file each way from the server to a VM by the inbound rule; the VM sees who asks.
+fn inbound(topology: &Topology, tenant: &Tenant) -> Result<()> {
+    let Topology { lab, server, .. } = topology;
+    let public = at(tenant.facts.public, PUBLIC_PORT);
+    let before = tenant.web.server.peers().len();
+    ensure!(download(lab, server, public, 5)? == tenant.web.file, "another file arrived");
+    let sent = file(u64::from(tenant.facts.web_vsid) + 9, FILE_BYTES);
+    upload(lab, server, public, &sent)?;
+    ensure!(tenant.web.server.upload() == sent, "another file was taken");
+    let peers = &tenant.web.server.peers()[before..];
+    ensure!(
+        peers.len() == 2 && peers.iter().all(|peer| peer.ip() == IpAddr::V4(SERVER)),
+        "the VM saw {peers:?}"
+    );
+    Ok(())
+}
+
+/// The VMs of one tenant reach each other, untranslated, and only their own.
+fn between_subnets(topology: &Topology, tenant: &Tenant) -> Result<()> {
+    let (web, database) = (&tenant.web, &tenant.database);
+    for (client, target, server, from) in
+        [(web, DATABASE, database, WEB), (database, WEB, web, DATABASE)]
+    {
+        let got = download(&topology.lab, &client.namespace, at(target, 80), 5)?;
+        ensure!(got == server.file, "another file arrived");
+        let seen = server.server.peers().last().map(|peer| peer.ip());
+        ensure!(seen == Some(IpAddr::V4(from)), "the VM saw {seen:?}");
+    }
+    Ok(())
+}
+
+/// An address that only red has is there for red and nobody for blue.
+fn apart(topology: &Topology) -> Result<()> {
+    let [red, blue] = &topology.tenants;
+    let target = at(RED_ONLY, 80);
+    let got = download(&topology.lab, &red.web.namespace, target, 5)?;
+    ensure!(got == red.database.file, "red got another file");
+    let before = red.database.server.peers();
+    ensure!(
+        download(&topology.lab, &blue.web.namespace, target, 2).is_err(),
+        "blue reaches an address that only red has"
+    );
+    ensure!(!blue.web.namespace.pings(IpAddr::V4(RED_ONLY), 2, 56)?, "red answers blue's echo");
+    ensure!(red.database.server.peers() == before, "red's VM saw blue");
+    Ok(())
+}
+
+/// Every frame was NVGRE between the right hosts under the right VSIDs, with FlowIDs as configured.
+fn on_the_wire(frames: &[Frame]) -> Result<()> {
+    let packets = count(frames)?;
+    let seen: BTreeSet<_> = packets.keys().copied().collect();
+    let expected = TENANTS
+        .iter()
+        .flat_map(|tenant| [(tenant.web_vsid, HOST_A), (tenant.database_vsid, HOST_B)])
+        .flat_map(|(vsid, host)| [(vsid, host, GATEWAY), (vsid, GATEWAY, host)])
+        .collect();
+    ensure!(seen == expected, "on the wire were {seen:?}, expected {expected:?}");
+    let flows = |from, to| -> BTreeSet<u8> {
+        let mine = packets.iter().filter(|((_, a, b), _)| (*a, *b) == (from, to));
+        mine.flat_map(|(_, flows)| flows.iter().copied()).collect()
+    };
+    ensure!(flows(GATEWAY, HOST_A) == BTreeSet::from([0]), "host A needs FlowID 0");
+    ensure!(flows(HOST_B, GATEWAY) == BTreeSet::from([HOST_B_FLOW]), "host B sends its own");
+    ensure!(flows(GATEWAY, HOST_B).len() > 1, "the FlowID to host B does not tell flows apart");
+    println!("{} frames on the provider network, all NVGRE or ARP", frames.len());
+    Ok(())
+}
+
+/// iperf3 both ways, both tenants at once.
+fn bulk(topology: &Topology) -> Result<()> {
+    let servers = [5201, 5202]
+        .map(|port| topology.server.spawn(&format!("iperf3 --server --port {port}"), &[]));
+    let [red, blue] = &topology.tenants;
+    let mut results = Vec::new();
+    for (direction, flag) in [("out", ""), ("in", "--reverse")] {
+        let (first, second) = std::thread::scope(|scope| {
+            let second = scope.spawn(|| iperf(&blue.web.namespace, 5202, flag));
+            (iperf(&red.web.namespace, 5201, flag), second.join())
+        });
+        let second = second.ok().context("the thread of iperf3 panicked")?;
+        results.extend([(red, direction, first?), (blue, direction, second?)]);
+    }
+    for (tenant, direction, bits) in results {
+        println!("iperf3 {} {direction}: {:.0} Mbit/s", tenant.facts.name, bits / 1e6);
+        ensure!(bits > FLOOR_BITS, "{} {direction} has {bits} bit/s", tenant.facts.name);
+    }
+    for server in servers {
+        server?.stop()?;
+    }
+    Ok(())
+}
+
+fn iperf(client: &Namespace, port: u16, flag: &str) -> Result<f64> {
+    let line =
+        format!("iperf3 -J -t {IPERF_SECS} --connect-timeout 3000 -p {port} {flag} -c {SERVER}");
+    let report = wait_until(Duration::from_secs(5), || {
+        // The server may still be opening its socket.
+        client.output(&line).ok().filter(|output: &Output| output.status.success())
+    })?;
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout)?;
+    report["end"]["sum_received"]["bits_per_second"]
+        .as_f64()
+        .with_context(|| format!("iperf3 said {report}"))
+}
+
+fn no_frames(frames: &[Frame]) -> Result<()> {
+    ensure!(frames.is_empty(), "{} foreign frames, first {:?}", frames.len(), frames[0]);
+    Ok(())
+}
