@@ -183,6 +183,7 @@ impl<W: Write> Checks<'_, W> {
                     .flat_map(|vm| vm.service.seen());
                 let (foreign, own): (Vec<_>, Vec<_>) =
                     seen.partition(|question| question.nonce.starts_with(other));
+                anyhow::ensure!(!own.is_empty(), "not even its own arrived");
                 Ok(Observed {
                     text: foreign.len().to_string(),
                     detail: format!("(of {})", foreign.len() + own.len()),
@@ -193,6 +194,9 @@ impl<W: Write> Checks<'_, W> {
     }
 
     fn ping(&mut self, from: &Namespace, what: &str, target: IpAddr) -> io::Result<()> {
+        if self.interrupt.pending() {
+            return Ok(());
+        }
         let patience = self.patience();
         self.report.check(what, REPLY, || {
             let elapsed = from.run(|| ping(target, patience))??;
@@ -211,6 +215,9 @@ impl<W: Write> Checks<'_, W> {
         target: SocketAddr,
         expected: &str,
     ) -> io::Result<()> {
+        if self.interrupt.pending() {
+            return Ok(());
+        }
         let nonce = self.nonce(from);
         let patience = self.patience();
         self.report.check(what, expected, || {

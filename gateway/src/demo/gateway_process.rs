@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 
 use super::lab::Namespace;
@@ -25,7 +26,22 @@ const HTTP_LIMIT: u64 = 1024 * 1024;
 /// Lines of the gateway's log that an error shows.
 const LOG_TAIL: usize = 10;
 
-/// `nvgate run` in a namespace. Stopped when dropped.
+/// The environment variable that tells a child which process it belongs to.
+const OWNER: &str = "NVGATE_OWNER_PID";
+
+/// Makes this process end with the one that started it as a [`GatewayProcess`], even if that is
+/// killed; does nothing in any other process. For `nvgate run` to call first.
+pub fn end_with_owner() -> nix::Result<()> {
+    let Some(owner) = std::env::var_os(OWNER) else { return Ok(()) };
+    set_pdeathsig(Signal::SIGTERM)?;
+    // It may have died before the line above.
+    if owner.to_str().and_then(|owner| owner.parse().ok()) != Some(Pid::parent().as_raw()) {
+        raise(Signal::SIGTERM)?;
+    }
+    Ok(())
+}
+
+/// `nvgate run` in a namespace. Stopped when dropped, which must be before the namespace is.
 #[derive(Debug)]
 pub struct GatewayProcess {
     child: Child,
@@ -49,6 +65,7 @@ impl GatewayProcess {
         command
             .args(["run", "--config"])
             .arg(config)
+            .env(OWNER, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -7,7 +7,7 @@
 //! same virtual subnet to its host, everything else to the gateway.
 
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::libc::ETH_P_ALL;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockaddrStorage, bind};
+use nvgate_deploy::plan::Plan;
 use nvgate_model::{MacAddress, Vsid};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -47,6 +48,23 @@ pub struct Record {
     pub mac: MacAddress,
     /// The provider address of its host.
     pub provider: Ipv4Addr,
+}
+
+impl Record {
+    /// The records of every endpoint of `plan` that has an IPv4 provider address: the first such.
+    #[must_use]
+    pub fn all_of(plan: &Plan) -> Vec<Self> {
+        let endpoints = plan.tenants.iter().flat_map(|tenant| &tenant.endpoints);
+        endpoints
+            .filter_map(|endpoint| {
+                let provider = endpoint.provider_addresses.iter().find_map(|pa| match pa.ip() {
+                    IpAddr::V4(address) => Some(address),
+                    IpAddr::V6(_) => None,
+                })?;
+                Some(Self { vsid: endpoint.vsid, mac: endpoint.mac, provider })
+            })
+            .collect()
+    }
 }
 
 /// A VM of this host.
@@ -316,4 +334,59 @@ fn complete_checksum(frame: &mut [u8]) {
     let sum = ones_complement_sum(pseudo + segment.len() as u32, segment);
     let checksum = if sum == 0xffff { 0xffff } else { !sum };
     segment[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ethernet, IPv4 10.0.0.1 to 10.0.0.2 and a UDP header with the checksum `checksum`.
+    fn udp_frame(flags: u16, checksum: u16) -> Vec<u8> {
+        let mut frame = vec![2; 12];
+        frame.extend([0x08, 0x00, 0x45, 0, 0, 32, 0, 0]);
+        frame.extend(flags.to_be_bytes());
+        frame.extend([64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend([0, 7, 0, 7, 0, 12]);
+        frame.extend(checksum.to_be_bytes());
+        frame.extend(*b"ping");
+        frame
+    }
+
+    fn checksum_of(frame: &[u8]) -> u16 {
+        u16::from_be_bytes([frame[40], frame[41]])
+    }
+
+    #[test]
+    fn a_partial_checksum_is_completed_and_sums_to_zero() {
+        let mut frame = udp_frame(0, 0x1420);
+        complete_checksum(&mut frame);
+        let pseudo = ones_complement_sum(17 + 12, &frame[26..34]);
+        assert_eq!(ones_complement_sum(u32::from(pseudo), &frame[34..]), 0xffff);
+        let complete = frame.clone();
+        complete_checksum(&mut frame);
+        assert_eq!(frame, complete);
+    }
+
+    #[test]
+    fn fragments_and_absent_checksums_are_left_alone() {
+        for (flags, checksum) in [(0x2000, 0x1420), (0x0001, 0x1420), (0, 0)] {
+            let mut frame = udp_frame(flags, checksum);
+            complete_checksum(&mut frame);
+            assert_eq!(checksum_of(&frame), checksum);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_frame_of_a_vm_returns(
+            mut frame in proptest::collection::vec(proptest::num::u8::ANY, 0..128),
+            kind in 0_u8..3,
+        ) {
+            if let Some(ether_type) = frame.get_mut(12..14) {
+                ether_type.copy_from_slice(&[[0x08, 0x00], [0x86, 0xdd], [0x08, 0x06]][usize::from(kind)]);
+            }
+            complete_checksum(&mut frame);
+            let _ = (flow(&frame), macs(&frame));
+        }
+    }
 }

@@ -20,11 +20,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::Value;
 
 use gateway_process::GatewayProcess;
 use interrupt::Interrupt;
 use privilege::Privilege;
-use report::Report;
+use report::{Observed, Report};
 use site::Site;
 
 /// The exit code of a demo that was interrupted, as a shell would show it (128 + SIGINT).
@@ -77,38 +78,62 @@ fn show(
     let mut out = io::stdout();
     let mut report = Report::new(&out)?;
     checks::run(&site, &mut report, interrupt)?;
-    let (passed, failed) = (report.passed(), report.failed());
-    if !interrupt.pending() {
-        let counters = counters(&gateway, &site)?;
-        writeln!(out, "\nThe gateway's own account (/v1/status):\n{counters}\n")?;
-    }
     if let Some(status) = gateway.exited()? {
         anyhow::bail!("the gateway ended ({status}):\n{}", gateway.log_tail());
     }
+    if interrupt.pending() {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    let mut account = String::new();
+    report.check("the gateway gives its own account", "status 200 and JSON", || {
+        account = counters(&gateway, &site)?;
+        Ok(Observed::from("status 200 and JSON".to_owned()))
+    })?;
+    let (passed, failed) = (report.passed(), report.failed());
+    writeln!(out, "\nThe gateway's own account (/v1/status, without what is zero):\n{account}\n")?;
     writeln!(out, "{passed} of {} checks held.", passed + failed)?;
     if failed > 0 {
         writeln!(out, "The end of the gateway's log:\n{}", gateway.log_tail())?;
     }
-    if options.hold && !interrupt.pending() {
+    if options.hold {
         write!(out, "\n{}", instructions(&site, &gateway, privilege, directory))?;
         while !interrupt.wait(HOLD_INTERVAL) {
             if let Some(status) = gateway.exited()? {
                 anyhow::bail!("the gateway ended ({status}):\n{}", gateway.log_tail());
             }
         }
-    } else if interrupt.pending() {
-        return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the gateway says of itself, as indented JSON.
+/// What the gateway says of itself, as indented JSON without what is zero or empty.
 fn counters(gateway: &GatewayProcess, site: &Site) -> anyhow::Result<String> {
     let (status, body) = gateway.ask(&site.gateway, "/v1/status")?;
     anyhow::ensure!(status == 200, "/v1/status answers {status}: {}", body.trim());
-    let account: serde_json::Value =
-        serde_json::from_str(&body).context("/v1/status is not JSON")?;
-    Ok(serde_json::to_string_pretty(&account)?)
+    let account: Value = serde_json::from_str(&body).context("/v1/status is not JSON")?;
+    Ok(serde_json::to_string_pretty(&without_nothing(account))?)
+}
+
+fn without_nothing(value: Value) -> Value {
+    let says_something = |value: &Value| match value {
+        Value::Null => false,
+        Value::Bool(_) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    };
+    match value {
+        Value::Array(items) => items.into_iter().map(without_nothing).collect(),
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(name, field)| (name, without_nothing(field)))
+                .filter(|(_, field)| says_something(field))
+                .collect(),
+        ),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => other,
+    }
 }
 
 /// Commands to try while the demo is held.

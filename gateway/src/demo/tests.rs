@@ -210,3 +210,15 @@ fn an_error_names_the_namespace_and_what_was_tried() {
         "{error}"
     );
 }
+
+#[test]
+fn what_is_zero_or_empty_is_left_out_of_the_account() {
+    let account = serde_json::json!({
+        "tenants": [{"name": "red", "drops": {"no_route": 0, "martian": 2}, "idle": {"a": 0}}],
+        "failed": false, "reason": "", "none": null, "rate": 0.0,
+    });
+    let kept = serde_json::json!({
+        "tenants": [{"name": "red", "drops": {"martian": 2}}], "failed": false,
+    });
+    assert_eq!(super::without_nothing(account), kept);
+}

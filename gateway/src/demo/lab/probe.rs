@@ -252,7 +252,8 @@ fn read_question<'a>(
 }
 
 fn write_http_head(stream: &mut TcpStream, length: u64) -> io::Result<()> {
-    write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n")
+    let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes())
 }
 
 /// An HTTP server that sends the same known bytes to everyone who asks. Ends when dropped.
@@ -387,7 +388,8 @@ pub fn http_get(
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut response = String::new();
     stream.take(limit).read_to_string(&mut response)?;
     let bad = || io::Error::new(io::ErrorKind::InvalidData, "not an HTTP response");
