@@ -1,0 +1,3 @@
+//! The gateway's ports: where packets come from and go to.
+
+pub mod packet;
