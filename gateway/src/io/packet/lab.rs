@@ -241,7 +241,7 @@ fn forward(mut client: (Rx, Tx), mut server: (Rx, Tx), waker: &Waker, stop: &Ato
         let taken = pass(&mut client.0, &mut server.1, to_server, &mut report)
             + pass(&mut server.0, &mut client.1, to_client, &mut report);
         if taken == 0 {
-            wait(&[&client.0, &server.0], waker, LIMIT).unwrap();
+            wait(&mut [&mut client.0, &mut server.0], waker, LIMIT).unwrap();
         }
     }
     report.rx = [client.0.counters(), server.0.counters()];
@@ -270,6 +270,5 @@ fn pass(
         to.send(head, tail, packet.offload()).unwrap();
     }
     to.flush();
-    from.release();
     taken
 }

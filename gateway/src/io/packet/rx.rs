@@ -146,8 +146,7 @@ impl Rx {
         self.held
     }
 
-    /// Hands the slots of the last batch back to the kernel. Calling it before a wait is needed,
-    /// because a slot that is held makes the port readable.
+    /// Hands the slots of the last batch back to the kernel; receiving and waiting do it too.
     pub fn release(&mut self) {
         let mut slot = (self.next + self.slots - self.held) % self.slots;
         for _ in 0..self.held {

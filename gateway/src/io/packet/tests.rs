@@ -130,11 +130,10 @@ fn arrived(rx: &mut Rx) -> Vec<Vec<u8>> {
     let waker = Waker::new().unwrap();
     let mut frames = Vec::new();
     loop {
-        wait(&[&*rx], &waker, Duration::from_millis(200)).unwrap();
+        wait(&mut [&mut *rx], &waker, Duration::from_millis(200)).unwrap();
         let mut batch = ArrayVec::new();
         let taken = rx.receive(&mut batch);
         frames.extend(batch.iter().map(|packet| packet.bytes().to_vec()));
-        rx.release();
         if taken == 0 {
             return frames;
         }
@@ -260,6 +259,8 @@ fn a_packet_may_be_extended_by_all_its_headroom_without_touching_another() {
             assert_eq!(frame[..14], to_client(0x0806));
             assert!(frame[14..].iter().all(|&byte| byte == mark ^ round));
         }
+        drop(batch);
+        rx.release();
     }
 }
 
@@ -285,7 +286,7 @@ fn a_link_that_is_down_is_refused_and_one_that_comes_back_goes_on() {
     let Some(lab) = Lab::new() else { return };
     let mut rx = lab.client.run(|| open_port("c", 1, 64)).remove(0).0;
     let mut tx = lab.port("gc", 1).remove(0).1;
-    let set = |up| lab.gateway.run(move || super::lab::set_link("gc", up));
+    let set = |up| lab.gateway.run(move || lab::set_link("gc", up));
     set(false);
     let refused = lab.gateway.run(|| {
         let (admit, workers) = (Admit::Gre, NonZeroUsize::MIN);
@@ -300,13 +301,13 @@ fn a_link_that_is_down_is_refused_and_one_that_comes_back_goes_on() {
     tx.flush();
     assert_eq!(arrived(&mut rx).len(), 1);
 
-    lab.client.run(|| super::lab::set_link("c", false));
+    lab.client.run(|| lab::set_link("c", false));
     let waker = Waker::new().unwrap();
-    wait(&[&rx], &waker, Duration::from_secs(1)).unwrap();
+    wait(&mut [&mut rx], &waker, Duration::from_secs(1)).unwrap();
     let started = Instant::now();
-    wait(&[&rx], &waker, Duration::from_millis(200)).unwrap();
+    wait(&mut [&mut rx], &waker, Duration::from_millis(200)).unwrap();
     assert!(started.elapsed() >= Duration::from_millis(200), "a dead link must not spin");
-    lab.client.run(|| super::lab::set_link("c", true));
+    lab.client.run(|| lab::set_link("c", true));
     tx.send(&to_client(0x0806), &[7; 46], Offload::default()).unwrap();
     tx.flush();
     assert_eq!(arrived(&mut rx).len(), 1);
@@ -322,11 +323,11 @@ fn a_waker_ends_the_wait_once() {
         other.wake();
     });
     let started = Instant::now();
-    wait(&[], &waker, LIMIT).unwrap();
+    wait(&mut [], &waker, LIMIT).unwrap();
     thread.join().unwrap();
     assert!(started.elapsed() < LIMIT);
-    wait(&[], &waker, Duration::ZERO).unwrap();
+    wait(&mut [], &waker, Duration::ZERO).unwrap();
     let started = Instant::now();
-    wait(&[], &waker, Duration::from_millis(100)).unwrap();
+    wait(&mut [], &waker, Duration::from_millis(100)).unwrap();
     assert!(started.elapsed() >= Duration::from_millis(100));
 }

@@ -33,12 +33,16 @@ impl Waker {
 
 /// Waits until one of `ports` (at most [`MAX_WAIT_PORTS`]; further ones are not watched) has
 /// frames, the waker was used, or the time is over. A signal ends the wait early, so the caller
-/// looks at everything afterwards. Batches must have been [released](Rx::release) before.
-pub fn wait(ports: &[&Rx], waker: &Waker, timeout: Duration) -> io::Result<()> {
+/// looks at everything afterwards. Slots of the last batches are handed back first, because a slot
+/// that is held makes its port look as if it had frames.
+pub fn wait(ports: &mut [&mut Rx], waker: &Waker, timeout: Duration) -> io::Result<()> {
     let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut entries = ArrayVec::<_, { MAX_WAIT_PORTS + 1 }>::new();
     entries.push(entry(waker.event.as_raw_fd()));
-    entries.extend(ports.iter().take(MAX_WAIT_PORTS).map(|port| entry(port.as_fd().as_raw_fd())));
+    for port in ports.iter_mut().take(MAX_WAIT_PORTS) {
+        port.release();
+        entries.push(entry(port.as_fd().as_raw_fd()));
+    }
     sys::poll(&mut entries, timeout)?;
     if entries[0].revents != 0 {
         sys::drain(&*waker.event);
@@ -46,7 +50,7 @@ pub fn wait(ports: &[&Rx], waker: &Waker, timeout: Duration) -> io::Result<()> {
     for (port, entry) in ports.iter().zip(&entries[1..]) {
         // A link that went down leaves an error that would end every wait at once.
         if entry.revents & libc::POLLERR != 0 {
-            sys::clear_error(port)?;
+            sys::clear_error(*port)?;
         }
     }
     Ok(())
