@@ -1,8 +1,9 @@
-//! Ports: where frames come from and go to. Three kinds behind two enums; the dispatcher sees
+//! Ports: where frames come from and go to. Two kinds behind two enums; the dispatcher sees
 //! only [`PacketBuf`] views and [`Tx::send`].
 //!
 //! [`PacketBuf`]: nvgate_packet::buf::PacketBuf
 
+pub mod packet;
 pub mod sim;
 
 use arrayvec::ArrayVec;
@@ -60,6 +61,8 @@ pub struct TransmitFull;
 /// The receiving half of a port.
 #[derive(Debug)]
 pub enum Rx {
+    /// A ring of a link of the host.
+    Packet(packet::Rx),
     /// A queue in memory.
     Sim(sim::SimRx),
 }
@@ -69,6 +72,9 @@ impl Rx {
     /// [`HEADROOM`](nvgate_packet::buf::HEADROOM) bytes in front.
     pub fn receive<'a>(&'a mut self, batch: &mut Batch<'a>) {
         match self {
+            Self::Packet(rx) => {
+                rx.receive(batch);
+            }
             Self::Sim(rx) => rx.receive(batch),
         }
     }
@@ -76,6 +82,7 @@ impl Rx {
     /// Gives the memory of the last batch back.
     pub fn release(&mut self) {
         match self {
+            Self::Packet(rx) => rx.release(),
             Self::Sim(rx) => rx.release(),
         }
     }
@@ -83,6 +90,7 @@ impl Rx {
     /// Frames that the kernel dropped since the last call because the ring was full.
     pub fn take_kernel_drops(&mut self) -> u64 {
         match self {
+            Self::Packet(rx) => rx.take_ring_drops(),
             Self::Sim(_) => 0,
         }
     }
@@ -91,6 +99,8 @@ impl Rx {
 /// The transmitting half of a port.
 #[derive(Debug)]
 pub enum Tx {
+    /// A link of the host.
+    Packet(packet::Tx),
     /// A queue in memory.
     Sim(sim::SimTx),
 }
@@ -100,6 +110,7 @@ impl Tx {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         match self {
+            Self::Packet(_) => Capabilities { checksum: true, gso: true },
             Self::Sim(tx) => tx.capabilities(),
         }
     }
@@ -112,6 +123,7 @@ impl Tx {
     #[inline]
     pub fn send(&mut self, head: &[u8], tail: &[u8], offload: Offload) -> Result<(), TransmitFull> {
         match self {
+            Self::Packet(tx) => tx.send(head, tail, offload).map_err(|_| TransmitFull),
             Self::Sim(tx) => tx.send(head, tail, offload),
         }
     }
@@ -120,6 +132,7 @@ impl Tx {
     /// last call.
     pub fn flush(&mut self) -> (u64, u64) {
         match self {
+            Self::Packet(tx) => tx.flush_counted(),
             Self::Sim(tx) => tx.flush(),
         }
     }
