@@ -1,5 +1,5 @@
 //! `/metrics`: the Prometheus text exposition format, version 0.0.4, written from a
-//! [`Status`](super::status::Status).
+//! [`Status`].
 //!
 //! Series are bounded by the plan: a fixed number a worker, port and tenant, plus one for every
 //! drop reason that happened. Values are read once, when the status is assembled.
