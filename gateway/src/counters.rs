@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nvgate_model::{DropReason, Protocol};
 use serde::{Deserialize, Serialize};
 
+use crate::io::PortRole;
+
 /// A number that only grows. One thread adds, any thread reads.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -200,6 +202,17 @@ pub struct WorkerCounters {
     pub front_end: PortCounters,
     /// Packets dropped before a tenant was known.
     pub drops: DropCounters,
+}
+
+impl WorkerCounters {
+    /// The counters of the port `role`.
+    #[must_use]
+    pub const fn port(&self, role: PortRole) -> &PortCounters {
+        match role {
+            PortRole::Fabric => &self.fabric,
+            PortRole::FrontEnd => &self.front_end,
+        }
+    }
 }
 
 /// Packets and bytes that went one way, read or summed.

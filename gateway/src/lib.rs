@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod control;
 pub mod counters;
 pub mod demo;
 pub mod dispatch;

@@ -6,7 +6,6 @@
 
 mod check;
 mod client;
-mod pending;
 mod status;
 mod table;
 
@@ -20,8 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use nvgate_deploy::schema;
 use tracing_subscriber::EnvFilter;
 
-use self::pending::control;
-use self::pending::control::{RunError, RunOptions};
+use crate::control::{self, ConfigError, RunError, RunOptions};
 use crate::demo::{self, DemoOptions};
 
 /// Where the configuration is unless the command line says otherwise.
@@ -260,8 +258,15 @@ fn run(options: RunOptions) -> Exit {
 /// The exit code that `run` owes for `error`.
 const fn exit_of(error: &RunError) -> Exit {
     match error {
-        RunError::Invalid(_) => Exit::Invalid,
-        RunError::Host(_) => Exit::CannotRun,
+        RunError::Config(ConfigError::Invalid(_)) => Exit::Invalid,
+        RunError::Config(ConfigError::Leases(_))
+        | RunError::Build(_)
+        | RunError::Start(_)
+        | RunError::Admin(_)
+        | RunError::Netlink(_)
+        | RunError::Guard(_)
+        | RunError::Process(_)
+        | RunError::WorkerEnded => Exit::CannotRun,
     }
 }
 

@@ -58,11 +58,33 @@ pub struct Capabilities {
 #[error("the transmit queue is full")]
 pub struct TransmitFull;
 
+/// Frames that a port lost before the dispatcher saw them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Losses {
+    /// The ring was full.
+    pub kernel_drops: u64,
+    /// They were longer than a slot of the ring.
+    pub truncated: u64,
+    /// Their offload facts contradict them.
+    pub offload_invalid: u64,
+}
+
+/// What became of queued frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Flushed {
+    /// Frames that left.
+    pub frames: u64,
+    /// Bytes of these frames.
+    pub bytes: u64,
+    /// Frames that the link had no room for or refused.
+    pub lost: u64,
+}
+
 /// The receiving half of a port.
 #[derive(Debug)]
 pub enum Rx {
-    /// A ring of a link of the host.
-    Packet(packet::Rx),
+    /// A ring of a link of the host, and what of its counters was reported.
+    Packet(packet::Rx, packet::RxCounters),
     /// A queue in memory.
     Sim(sim::SimRx),
 }
@@ -72,7 +94,7 @@ impl Rx {
     /// [`HEADROOM`](nvgate_packet::buf::HEADROOM) bytes in front.
     pub fn receive<'a>(&'a mut self, batch: &mut Batch<'a>) {
         match self {
-            Self::Packet(rx) => {
+            Self::Packet(rx, _) => {
                 rx.receive(batch);
             }
             Self::Sim(rx) => rx.receive(batch),
@@ -82,16 +104,25 @@ impl Rx {
     /// Gives the memory of the last batch back.
     pub fn release(&mut self) {
         match self {
-            Self::Packet(rx) => rx.release(),
+            Self::Packet(rx, _) => rx.release(),
             Self::Sim(rx) => rx.release(),
         }
     }
 
-    /// Frames that the kernel dropped since the last call because the ring was full.
-    pub fn take_kernel_drops(&mut self) -> u64 {
+    /// What was lost since the last call. Costs a system call: once in a while, not once a batch.
+    pub fn take_losses(&mut self) -> Losses {
         match self {
-            Self::Packet(rx) => rx.take_ring_drops(),
-            Self::Sim(_) => 0,
+            Self::Packet(rx, reported) => {
+                let counters = rx.counters();
+                let losses = Losses {
+                    kernel_drops: counters.ring_full - reported.ring_full,
+                    truncated: counters.truncated - reported.truncated,
+                    offload_invalid: counters.offload_invalid - reported.offload_invalid,
+                };
+                *reported = counters;
+                losses
+            }
+            Self::Sim(_) => Losses::default(),
         }
     }
 }
@@ -99,8 +130,8 @@ impl Rx {
 /// The transmitting half of a port.
 #[derive(Debug)]
 pub enum Tx {
-    /// A link of the host.
-    Packet(packet::Tx),
+    /// A link of the host, and what of its counters was reported.
+    Packet(packet::Tx, packet::TxCounters),
     /// A queue in memory.
     Sim(sim::SimTx),
 }
@@ -110,7 +141,7 @@ impl Tx {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         match self {
-            Self::Packet(_) => Capabilities { checksum: true, gso: true },
+            Self::Packet(..) => Capabilities { checksum: true, gso: true },
             Self::Sim(tx) => tx.capabilities(),
         }
     }
@@ -123,16 +154,26 @@ impl Tx {
     #[inline]
     pub fn send(&mut self, head: &[u8], tail: &[u8], offload: Offload) -> Result<(), TransmitFull> {
         match self {
-            Self::Packet(tx) => tx.send(head, tail, offload).map_err(|_| TransmitFull),
+            Self::Packet(tx, _) => tx.send(head, tail, offload).map_err(|_| TransmitFull),
             Self::Sim(tx) => tx.send(head, tail, offload),
         }
     }
 
-    /// Hands queued frames to the network; returns how many frames and bytes were sent since the
-    /// last call.
-    pub fn flush(&mut self) -> (u64, u64) {
+    /// Hands queued frames to the network; returns what became of them since the last call.
+    pub fn flush(&mut self) -> Flushed {
         match self {
-            Self::Packet(tx) => tx.flush_counted(),
+            Self::Packet(tx, reported) => {
+                tx.flush();
+                let counters = tx.counters();
+                let lost = |counters: &packet::TxCounters| counters.congested + counters.refused;
+                let flushed = Flushed {
+                    frames: counters.frames - reported.frames,
+                    bytes: counters.bytes - reported.bytes,
+                    lost: lost(&counters) - lost(reported),
+                };
+                *reported = counters;
+                flushed
+            }
             Self::Sim(tx) => tx.flush(),
         }
     }

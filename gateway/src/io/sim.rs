@@ -5,7 +5,7 @@
 
 use nvgate_packet::buf::{HEADROOM, Offload, PacketBuf};
 
-use super::{BATCH, Batch, Capabilities, TransmitFull};
+use super::{BATCH, Batch, Capabilities, Flushed, TransmitFull};
 
 #[derive(Debug, Default, Clone)]
 struct Slot {
@@ -75,7 +75,7 @@ pub struct SimTx {
     first: usize,
     waiting: usize,
     capabilities: Capabilities,
-    sent: (u64, u64),
+    sent: Flushed,
 }
 
 impl SimTx {
@@ -87,7 +87,7 @@ impl SimTx {
             first: 0,
             waiting: 0,
             capabilities,
-            sent: (0, 0),
+            sent: Flushed::default(),
         }
     }
 
@@ -115,10 +115,8 @@ impl SimTx {
         self.capabilities
     }
 
-    pub(super) const fn flush(&mut self) -> (u64, u64) {
-        let sent = self.sent;
-        self.sent = (0, 0);
-        sent
+    pub(super) fn flush(&mut self) -> Flushed {
+        std::mem::take(&mut self.sent)
     }
 
     #[inline]
@@ -142,8 +140,8 @@ impl SimTx {
         slot.length = head.len() + tail.len();
         slot.offload = offload;
         self.waiting += 1;
-        self.sent.0 += 1;
-        self.sent.1 += slot.length as u64;
+        self.sent.frames += 1;
+        self.sent.bytes += slot.length as u64;
         Ok(())
     }
 }

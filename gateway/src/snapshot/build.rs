@@ -1,7 +1,7 @@
 //! Building snapshots from the plan and the host's network, so that indices and unchanged domains
 //! stay what they were.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -118,9 +118,11 @@ impl SnapshotBuilder {
         self.intern_hosts(plan);
         let fabric = self.build_fabric(&plan.gateway.fabric, fabric_link, host)?;
         let front_end = self.build_front_end(front_link, host);
-        let known = self.build_domains(plan)?;
+        let rebuilt = self.build_domains(plan)?;
         self.advance_epoch(plan, &fabric, &front_end);
-        self.known = known;
+        let kept: HashSet<_> = plan.tenants.iter().map(|tenant| tenant.routing_domain).collect();
+        self.known.retain(|id, _| kept.contains(id));
+        self.known.extend(rebuilt);
         self.generation = self.generation.next();
         Ok(self.assemble(plan, fabric, front_end))
     }
@@ -181,14 +183,15 @@ impl SnapshotBuilder {
                 routes.insert(discard.prefix, FrontEndRoute::Elsewhere);
             }
         }
-        let gateways = host
+        let gateways: BTreeSet<IpAddr> = host
             .routes
             .iter()
             .filter(|route| route.link == link.index)
-            .filter_map(|route| route.gateway);
+            .filter_map(|route| route.gateway)
+            .collect();
         let neighbours =
             host.neighbours.keys().filter(|(index, _)| *index == link.index).map(|&(_, ip)| ip);
-        for address in gateways.chain(neighbours) {
+        for address in gateways.iter().copied().chain(neighbours) {
             if self.hops.len() < MAX_HOPS && !self.hop_index.contains_key(&address) {
                 self.hop_index.insert(address, HopIndex(self.hops.len() as u32));
                 self.hops.push(address);
@@ -198,23 +201,22 @@ impl SnapshotBuilder {
             address,
             mac: host.neighbours.get(&(link.index, address)).map(|neighbour| neighbour.mac),
         });
-        FrontEnd { mac: link.mac, routes, hops: hops.collect(), hop_index: self.hop_index.clone() }
+        FrontEnd {
+            mac: link.mac,
+            routes,
+            hops: hops.collect(),
+            gateways: gateways.iter().filter_map(|hop| self.hop_index.get(hop).copied()).collect(),
+            hop_index: self.hop_index.clone(),
+        }
     }
 
-    fn build_domains(
-        &mut self,
-        plan: &Plan,
-    ) -> Result<HashMap<RoutingDomainId, Known>, BuildError> {
-        let mut known = HashMap::new();
+    /// The domains that are new or changed.
+    fn build_domains(&mut self, plan: &Plan) -> Result<Vec<(RoutingDomainId, Known)>, BuildError> {
+        let mut rebuilt = Vec::new();
         let mut next_slot = self.next_slot;
         for tenant in &plan.tenants {
             let before = self.known.get(&tenant.routing_domain);
-            if let Some(before) = before
-                && before.plan == *tenant
-            {
-                let domain = Arc::clone(&before.domain);
-                let entry = Known { plan: tenant.clone(), domain, budgets: before.budgets.clone() };
-                known.insert(tenant.routing_domain, entry);
+            if before.is_some_and(|before| before.plan == *tenant) {
                 continue;
             }
             let slot = match before {
@@ -224,10 +226,10 @@ impl SnapshotBuilder {
                     DomainSlot(next_slot - 1)
                 }
             };
-            known.insert(tenant.routing_domain, self.build_domain(tenant, slot, before)?);
+            rebuilt.push((tenant.routing_domain, self.build_domain(tenant, slot, before)?));
         }
         self.next_slot = next_slot;
-        Ok(known)
+        Ok(rebuilt)
     }
 
     fn build_domain(

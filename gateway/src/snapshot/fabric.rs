@@ -43,6 +43,12 @@ impl Fabric {
         self.hosts.get(usize::from(index.0))
     }
 
+    /// Every provider address that endpoints live behind.
+    #[must_use]
+    pub fn hosts(&self) -> &[ProviderHost] {
+        &self.hosts
+    }
+
     /// The index of a provider address, when it is a host's.
     #[must_use]
     pub fn index_of(&self, address: ProviderAddress) -> Option<HostIndex> {
@@ -50,9 +56,9 @@ impl Fabric {
         Some(HostIndex(at as u16))
     }
 
-    /// The smallest inner MTU over all hosts in use, or 0 when there is none.
+    /// The smallest inner MTU over all hosts; `None` when there is no host.
     #[must_use]
-    pub fn smallest_mtu(&self) -> u16 {
-        self.hosts.iter().map(|host| host.mtu).min().unwrap_or(0)
+    pub fn smallest_mtu(&self) -> Option<u16> {
+        self.hosts.iter().map(|host| host.mtu).min()
     }
 }

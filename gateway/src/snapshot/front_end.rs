@@ -14,6 +14,7 @@ pub struct FrontEnd {
     pub mac: MacAddress,
     pub(super) routes: Fib<FrontEndRoute>,
     pub(super) hops: Vec<NextHop>,
+    pub(super) gateways: Vec<HopIndex>,
     pub(super) hop_index: HashMap<IpAddr, HopIndex>,
 }
 
@@ -69,6 +70,11 @@ impl FrontEnd {
             }
             Some((_, FrontEndRoute::Elsewhere)) | None => Err(DropReason::FrontEndNoRoute),
         }
+    }
+
+    /// The next hops that are routers, not destinations on the link.
+    pub fn gateways(&self) -> impl Iterator<Item = &NextHop> {
+        self.gateways.iter().filter_map(|&index| self.hop(index))
     }
 
     /// The next hop with this index.

@@ -10,7 +10,7 @@ pub mod handoff;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
-use nvgate_model::{Generation, Instant};
+use nvgate_model::{DropReason, Generation, Instant, Tick};
 
 use crate::counters::WorkerCounters;
 use crate::dispatch::{Dispatcher, DispatcherConfig, Io, ResolveRequest};
@@ -61,6 +61,8 @@ pub struct Worker {
     outbox: Outbox,
     inbox: Inbox,
     announcer: Option<Announcer>,
+    /// The tick in which the ports were last asked what they lost.
+    losses_read: Tick,
 }
 
 impl Worker {
@@ -78,6 +80,7 @@ impl Worker {
             outbox: setup.outbox,
             inbox: setup.inbox,
             announcer,
+            losses_read: Tick::default(),
         }
     }
 
@@ -120,18 +123,30 @@ impl Worker {
             }
             drop(batch);
             rx.release();
-            counters.kernel_drops.add(rx.take_kernel_drops());
         }
         if let Some(announcer) = &mut self.announcer {
             announcer.announce(dispatcher, snapshot, now, &mut io);
         }
         dispatcher.maintain(snapshot, now);
+        if self.losses_read != now.tick() {
+            self.losses_read = now.tick();
+            for (rx, port) in [
+                (&mut self.fabric.rx, &self.counters.fabric),
+                (&mut self.front_end.rx, &self.counters.front_end),
+            ] {
+                let losses = rx.take_losses();
+                port.kernel_drops.add(losses.kernel_drops);
+                self.counters.drops.count(DropReason::Truncated, losses.truncated);
+                self.counters.drops.count(DropReason::OffloadInvalid, losses.offload_invalid);
+            }
+        }
         for (tx, counters) in [
             (&mut self.fabric.tx, &self.counters.fabric),
             (&mut self.front_end.tx, &self.counters.front_end),
         ] {
-            let (frames, bytes) = tx.flush();
-            counters.transmitted.count(frames, bytes);
+            let flushed = tx.flush();
+            counters.transmitted.count(flushed.frames, flushed.bytes);
+            self.counters.drops.count(DropReason::TransmitFull, flushed.lost);
         }
         processed
     }
@@ -152,7 +167,12 @@ impl Worker {
         self.dispatcher.drain_resolve_requests()
     }
 
-    /// The rings of a port: for the simulation's queues, and to wait on.
+    /// Both ports, fabric first: to wait on.
+    pub const fn ports(&mut self) -> (&mut Port, &mut Port) {
+        (&mut self.fabric, &mut self.front_end)
+    }
+
+    /// The rings of a port: for the simulation's queues.
     pub const fn port(&mut self, role: PortRole) -> &mut Port {
         match role {
             PortRole::Fabric => &mut self.fabric,

@@ -1,0 +1,483 @@
+//! Control: makes a plan and the host's network into snapshots for the workers, and follows both.
+//!
+//! One asynchronous thread: it reads the configuration, watches the host by netlink, keeps the
+//! host's kernel away from the gateway's traffic, answers the health endpoint, and ends in good
+//! order. It never touches a packet.
+
+mod config;
+mod status;
+pub mod threads;
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use nvgate_deploy::diff::diff;
+use nvgate_deploy::host::{Guard, GuardError, HostView, Netlink, NetlinkError, Observer};
+use nvgate_deploy::plan::Plan;
+use nvgate_model::{DropReason, Prefix};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::admin::health::Component;
+use crate::admin::{self, AdminState, BindError};
+use crate::dispatch::ResolveRequest;
+use crate::io::PortRole;
+use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
+use crate::worker::Published;
+
+pub use config::ConfigError;
+use config::{Configuration, Fingerprint};
+use status::Shared;
+use threads::{GatewayClock, StartError, Workers, link_of};
+
+/// How often control looks for changed files, unresolved neighbours and dead workers.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Every how many looks the guards are checked and resolved neighbours are confirmed.
+const LOOKS_A_ROUND: u32 = 15;
+/// Neighbours asked for in one look.
+const MAX_RESOLUTIONS: usize = 256;
+/// Resolve requests of workers that may wait.
+const RESOLVE_QUEUE: usize = 256;
+
+/// What `nvgate run` was told.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The configuration directory.
+    pub config: PathBuf,
+    /// Packet workers, instead of what gateway.yaml says.
+    pub workers: Option<NonZeroUsize>,
+}
+
+/// Why the gateway does not run, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration does not hold.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A link is missing.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The ports or threads could not be had.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The health endpoint's address could not be had.
+    #[error(transparent)]
+    Admin(#[from] BindError),
+    /// The host's network cannot be followed.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The host's kernel cannot be kept away from the gateway's traffic.
+    #[error("cannot keep the host's kernel away from the gateway's traffic: {0}")]
+    Guard(#[from] GuardError),
+    /// The process cannot do what every process can.
+    #[error("cannot start: {0}")]
+    Process(#[from] io::Error),
+    /// A worker is gone.
+    #[error("a worker ended unexpectedly; its last words are in the log above")]
+    WorkerEnded,
+}
+
+/// Runs the gateway until it is told to stop (SIGINT, SIGTERM).
+///
+/// # Errors
+///
+/// One clear sentence on why it cannot run.
+pub fn run(options: RunOptions) -> Result<(), RunError> {
+    let (configuration, mut plan) = Configuration::open(&options.config)?;
+    if let Some(workers) = options.workers {
+        plan.gateway.workers = workers;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut control = Control::start(configuration, plan, options.workers).await?;
+        let ended = control.serve().await;
+        control.stop().await;
+        ended
+    })
+}
+
+/// A running gateway.
+struct Control {
+    configuration: Configuration,
+    workers_override: Option<NonZeroUsize>,
+    fingerprint: Fingerprint,
+    /// A change seen once; taken over when it is still the same at the next look.
+    pending: Option<Fingerprint>,
+    builder: SnapshotBuilder,
+    netlink: Netlink,
+    observer: Observer,
+    /// The indices of the links that the ports were opened on.
+    links: [u32; 2],
+    guards: Vec<Guard>,
+    guarded: GuardedTraffic,
+    workers: Workers,
+    shared: Arc<Shared>,
+    resolve: mpsc::Receiver<ResolveRequest>,
+    admin_stop: Option<oneshot::Sender<()>>,
+    admin: tokio::task::JoinHandle<()>,
+    looks: u32,
+}
+
+/// What the guards keep from the kernel.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct GuardedTraffic {
+    front_end: Vec<Prefix>,
+}
+
+impl GuardedTraffic {
+    /// Pools as a whole, leased addresses outside them, and tenants' own prefixes.
+    fn of(plan: &Plan) -> Self {
+        let pools: Vec<Prefix> = plan
+            .gateway
+            .front_end
+            .pools
+            .iter()
+            .flat_map(|pool| pool.prefixes.iter().copied())
+            .collect();
+        let leases = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
+        let leased = leases
+            .flat_map(|nat| &nat.addresses)
+            .map(|address| Prefix::host(address.ip()))
+            .filter(|address| !pools.iter().any(|pool| pool.covers(*address)));
+        let routed = plan.tenants.iter().flat_map(|tenant| tenant.front_end_prefixes.clone());
+        Self { front_end: pools.iter().copied().chain(leased).chain(routed).collect() }
+    }
+}
+
+impl Control {
+    async fn start(
+        configuration: Configuration,
+        plan: Plan,
+        workers_override: Option<NonZeroUsize>,
+    ) -> Result<Self, RunError> {
+        let netlink = Netlink::open()?;
+        let observer = Observer::start().await?;
+        let host = observer.view();
+        let view = host.borrow().clone();
+        let listener = admin::bind(plan.gateway.admin_listen).await?;
+        let clock = GatewayClock::start();
+        let seed = random_seed();
+        let mut builder = SnapshotBuilder::new(plan.gateway.workers.get() as u16, seed);
+        let snapshot = builder.build(&plan, &view)?;
+        let links = link_indices(&plan, &view)?;
+        let generation = snapshot.generation.0;
+        let published: Published = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (resolve_sender, resolve) = mpsc::channel(RESOLVE_QUEUE);
+        let mut workers = Workers::start(&plan.gateway, &published, clock, seed, &resolve_sender)?;
+        let guarded = GuardedTraffic::of(&plan);
+        let guards = match guard(&netlink, &plan, links, &guarded).await {
+            Ok(guards) => guards,
+            Err(error) => {
+                workers.stop();
+                return Err(error.into());
+            }
+        };
+        let shared = Arc::new(Shared {
+            plan: ArcSwap::from_pointee(plan),
+            published,
+            counters: workers.counters.clone(),
+            host,
+            clock,
+            config: Mutex::default(),
+            components: Mutex::default(),
+        });
+        shared.note_loaded(generation);
+        let (admin_stop, stopped) = oneshot::channel();
+        let state = AdminState::new({
+            let shared = Arc::clone(&shared);
+            move || shared.status()
+        });
+        let admin = tokio::spawn(admin::serve(listener, state, async {
+            // Ends when told to, or when control is gone.
+            let _ = stopped.await;
+        }));
+        let control = Self {
+            fingerprint: configuration.fingerprint(),
+            pending: None,
+            configuration,
+            workers_override,
+            builder,
+            netlink,
+            observer,
+            links,
+            guards,
+            guarded,
+            workers,
+            shared,
+            resolve,
+            admin_stop: Some(admin_stop),
+            admin,
+            looks: 0,
+        };
+        control.note_host(&view);
+        control.resolve_neighbours(false).await;
+        let plan = control.shared.plan.load();
+        tracing::info!(
+            tenants = plan.tenants.len(),
+            workers = plan.gateway.workers,
+            fabric = plan.gateway.fabric.link,
+            front_end = plan.gateway.front_end.link,
+            admin = %plan.gateway.admin_listen,
+            "gateway started"
+        );
+        Ok(control)
+    }
+
+    async fn serve(&mut self) -> Result<(), RunError> {
+        let mut host: watch::Receiver<Arc<HostView>> = self.observer.view();
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = host.changed() => {
+                    if changed.is_err() {
+                        return Err(RunError::Process(io::Error::other("netlink has ended")));
+                    }
+                    let view = host.borrow_and_update().clone();
+                    self.follow_host(&view).await;
+                }
+                Some(request) = self.resolve.recv() => self.resolve(request).await,
+                _ = hangup.recv() => self.reload().await,
+                _ = look.tick() => self.look().await?,
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        tracing::info!("gateway stops");
+        self.workers.stop();
+        for guard in &self.guards {
+            if let Err(error) = guard.remove().await {
+                tracing::error!(%error, "cannot remove a guard");
+            }
+        }
+        if let Some(stop) = self.admin_stop.take() {
+            // The endpoint may have ended already.
+            let _ = stop.send(());
+        }
+        if tokio::time::timeout(Duration::from_secs(1), &mut self.admin).await.is_err() {
+            self.admin.abort();
+        }
+    }
+
+    /// Builds and publishes a snapshot of what is known now.
+    fn publish(&mut self, plan: &Plan, view: &HostView) -> Result<(), BuildError> {
+        let snapshot = self.builder.build(plan, view)?;
+        self.shared.published.store(Arc::new(snapshot));
+        self.workers.wake();
+        Ok(())
+    }
+
+    async fn follow_host(&mut self, view: &HostView) {
+        let plan = self.shared.plan.load_full();
+        match self.publish(&plan, view) {
+            Ok(()) => self.note_host(view),
+            Err(error) => self.shared.note(Component::failed("host", error.to_string())),
+        }
+        self.resolve_neighbours(false).await;
+    }
+
+    /// Notes what is wrong with the host's network and can be healed there.
+    fn note_host(&self, view: &HostView) {
+        const NAME: &str = "host";
+        let plan = self.shared.plan.load();
+        let component = match link_indices(&plan, view) {
+            Err(error) => Component::failed(NAME, error.to_string()),
+            Ok(links) if links != self.links => Component::failed(
+                NAME,
+                "a link was removed and made anew: restart the gateway to open its ports there",
+            ),
+            Ok(_) => match missing_provider_address(&plan, view) {
+                Some(sentence) => Component::failed(NAME, sentence),
+                None => Component::ok(NAME),
+            },
+        };
+        self.shared.note(component);
+    }
+
+    /// Reads the configuration again. An invalid one changes nothing.
+    async fn reload(&mut self) {
+        self.fingerprint = self.configuration.fingerprint();
+        self.pending = None;
+        let mut plan = match self.configuration.read() {
+            Ok(plan) => plan,
+            Err(error) => {
+                tracing::warn!("the new configuration is refused: {error}");
+                self.shared.note_refused(error.texts());
+                return;
+            }
+        };
+        if let Some(workers) = self.workers_override {
+            plan.gateway.workers = workers;
+        }
+        let before = self.shared.plan.load_full();
+        let impact = diff(&before, &plan);
+        if !impact.restart.is_empty() {
+            let text = format!("the new configuration needs a restart of the gateway:\n{impact}");
+            tracing::warn!("{text}");
+            self.shared.note_refused(vec![text]);
+            return;
+        }
+        let view = self.observer.view().borrow().clone();
+        // New addresses are kept from the kernel before they are served, old ones as long as they
+        // are.
+        if let Err(error) = self.follow_guard(&plan).await {
+            tracing::warn!(%error, "the new configuration is refused");
+            self.shared.note_refused(vec![error.to_string()]);
+            return;
+        }
+        if let Err(error) = self.publish(&plan, &view) {
+            tracing::warn!(%error, "the new configuration is refused");
+            self.shared.note_refused(vec![error.to_string()]);
+            return;
+        }
+        self.shared.plan.store(Arc::new(plan));
+        self.shared.note_loaded(self.shared.published.load().generation.0);
+        tracing::info!("configuration reloaded: {impact}");
+        self.resolve_neighbours(false).await;
+    }
+
+    async fn follow_guard(&mut self, plan: &Plan) -> Result<(), GuardError> {
+        let guarded = GuardedTraffic::of(plan);
+        if guarded != self.guarded {
+            self.guards = guard(&self.netlink, plan, self.links, &guarded).await?;
+            self.guarded = guarded;
+        }
+        Ok(())
+    }
+
+    /// Looks after everything that no event tells.
+    async fn look(&mut self) -> Result<(), RunError> {
+        if self.workers.any_ended() {
+            return Err(RunError::WorkerEnded);
+        }
+        let fingerprint = self.configuration.fingerprint();
+        if fingerprint == self.fingerprint {
+            self.pending = None;
+        } else if self.pending.as_ref() == Some(&fingerprint) {
+            self.reload().await;
+        } else {
+            // Whoever writes several files gets a look's time to finish.
+            self.pending = Some(fingerprint);
+        }
+        self.looks = self.looks.wrapping_add(1);
+        let round = self.looks.is_multiple_of(LOOKS_A_ROUND);
+        if round {
+            self.check_guards().await;
+        }
+        self.resolve_neighbours(round).await;
+        Ok(())
+    }
+
+    async fn check_guards(&self) {
+        const NAME: &str = "kernel guard";
+        let mut component = Component::ok(NAME);
+        for guard in &self.guards {
+            if matches!(guard.check().await, Ok(true)) {
+                continue;
+            }
+            tracing::warn!("a guard was removed by somebody else; it is installed again");
+            if let Err(error) = guard.install().await {
+                component = Component::degraded(
+                    NAME,
+                    format!("the host's kernel answers the gateway's traffic too: {error}"),
+                );
+            }
+        }
+        self.shared.note(component);
+    }
+
+    async fn resolve(&self, request: ResolveRequest) {
+        let link = self.links[request.port.index()];
+        if let Err(error) = self.netlink.resolve(link, request.address).await {
+            tracing::debug!(%error, address = %request.address, "cannot resolve a neighbour");
+        }
+    }
+
+    /// Asks the kernel for the neighbours that are not resolved yet, and with `confirm` for those
+    /// that are, since it does not see the traffic that would confirm them.
+    async fn resolve_neighbours(&self, confirm: bool) {
+        let snapshot = self.shared.published.load_full();
+        for request in wanted_neighbours(&snapshot, confirm) {
+            self.resolve(request).await;
+        }
+    }
+}
+
+fn wanted_neighbours(snapshot: &Snapshot, confirm: bool) -> Vec<ResolveRequest> {
+    let hosts = snapshot.fabric.hosts().iter().filter(|host| match host.template {
+        Ok(_) => confirm,
+        Err(reason) => reason == DropReason::FabricUnresolved,
+    });
+    let fabric = hosts.map(|host| (PortRole::Fabric, host.next));
+    let hops = snapshot.front_end.gateways().filter(|hop| confirm || hop.mac.is_none());
+    let front_end = hops.map(|hop| (PortRole::FrontEnd, hop.address));
+    let unique: BTreeMap<_, _> =
+        fabric.chain(front_end).map(|(port, address)| ((port, address), ())).collect();
+    unique
+        .into_keys()
+        .map(|(port, address)| ResolveRequest { port, address })
+        .take(MAX_RESOLUTIONS)
+        .collect()
+}
+
+/// Installs both guards.
+async fn guard(
+    netlink: &Netlink,
+    plan: &Plan,
+    [fabric, front_end]: [u32; 2],
+    guarded: &GuardedTraffic,
+) -> Result<Vec<Guard>, GuardError> {
+    let providers = &plan.gateway.fabric.provider_addresses;
+    let guards = vec![
+        Guard::fabric(netlink.clone(), fabric, providers)?,
+        Guard::front_end(netlink.clone(), front_end, &guarded.front_end)?,
+    ];
+    for guard in &guards {
+        guard.install().await?;
+    }
+    Ok(guards)
+}
+
+fn link_indices(plan: &Plan, view: &HostView) -> Result<[u32; 2], BuildError> {
+    let index = |role: PortRole| {
+        let link = link_of(&plan.gateway, role);
+        view.links
+            .get(link)
+            .map(|facts| facts.index)
+            .ok_or_else(|| BuildError::LinkMissing { role: role.name(), link: link.to_owned() })
+    };
+    Ok([index(PortRole::Fabric)?, index(PortRole::FrontEnd)?])
+}
+
+/// The host answers ARP for the gateway's provider addresses, so it must have them.
+fn missing_provider_address(plan: &Plan, view: &HostView) -> Option<String> {
+    let fabric = &plan.gateway.fabric;
+    let link = view.links.get(&fabric.link)?;
+    let missing = fabric
+        .provider_addresses
+        .iter()
+        .find(|own| link.addresses.iter().all(|(address, _)| *address != own.ip()))?;
+    Some(format!(
+        "the fabric link {} does not have the provider address {missing}: run `ip address add \
+         {missing}/LENGTH dev {}`",
+        fabric.link, fabric.link
+    ))
+}
+
+/// A seed that nobody outside can know.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

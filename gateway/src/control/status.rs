@@ -1,0 +1,129 @@
+//! Assembling the status from the published snapshot, the plan, the host's links and the workers'
+//! counters.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use nvgate_deploy::host::HostView;
+use nvgate_deploy::plan::Plan;
+use nvgate_model::RoutingDomainId;
+use tokio::sync::watch;
+
+use super::threads::{GatewayClock, link_of};
+use crate::admin::Status;
+use crate::admin::health::{self, Component};
+use crate::admin::status::{ConfigStatus, Drops, PortStatus, TenantStatus, WorkerStatus};
+use crate::counters::{DomainTotals, DropTotals, PortTotals, WorkerCounters};
+use crate::io::PortRole;
+use crate::snapshot::{Domain, Snapshot};
+use crate::worker::Published;
+
+/// The smallest MTU that IPv6 asks of a link, in bytes (RFC 8200 section 5); tenants with less
+/// lose IPv6.
+const MIN_TENANT_MTU: u16 = 1280;
+
+/// What the health endpoint shows, shared by control and the endpoint.
+#[derive(Debug)]
+pub struct Shared {
+    /// The plan in effect.
+    pub plan: ArcSwap<Plan>,
+    /// The snapshot in effect.
+    pub published: Published,
+    /// The workers' counters.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// The host's network.
+    pub host: watch::Receiver<Arc<HostView>>,
+    /// The gateway's clock.
+    pub clock: GatewayClock,
+    /// How loading the configuration went.
+    pub config: Mutex<ConfigStatus>,
+    /// Components that only control knows about, by name.
+    pub components: Mutex<BTreeMap<String, Component>>,
+}
+
+impl Shared {
+    /// Notes that the configuration in effect was loaded now.
+    pub fn note_loaded(&self, generation: u32) {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded_at =
+            SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+        *config = ConfigStatus { generation: Some(generation), loaded_at, last_error: None };
+    }
+
+    /// Notes that the newest configuration was refused.
+    pub fn note_refused(&self, errors: Vec<String>) {
+        let mut config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        config.last_error = Some(errors);
+    }
+
+    /// Notes a component's health; an `ok` one is shown too.
+    pub fn note(&self, component: Component) {
+        let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        components.insert(component.name.clone(), component);
+    }
+
+    /// The status as it is now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let plan = self.plan.load();
+        let snapshot = self.published.load();
+        let host = self.host.borrow().clone();
+        let now = self.clock.now();
+        let domains: BTreeMap<RoutingDomainId, &Arc<Domain>> =
+            snapshot.domains().map(|domain| (domain.id, domain)).collect();
+        let tenants = plan.tenants.iter().filter_map(|tenant| {
+            let domain = domains.get(&tenant.routing_domain)?;
+            let totals: DomainTotals = domain.counters.iter().collect();
+            Some(TenantStatus::new(tenant, u32::from(tenant_mtu(&snapshot, domain)), &totals))
+        });
+        let drops: DropTotals = self.counters.iter().map(|worker| &worker.drops).collect();
+        let mut status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_secs: now.0 / 1_000_000_000,
+            config: self.config.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            components: Vec::new(),
+            ports: PortRole::ALL.iter().map(|&role| self.port(&plan, &host, role)).collect(),
+            workers: (0..)
+                .zip(&self.counters)
+                .map(|(index, counters)| WorkerStatus::new(index, counters, now))
+                .collect(),
+            tenants: tenants.collect(),
+            drops: Drops::from(&drops),
+        };
+        status.components = health::assess(&status);
+        status.components.push(underlay(&snapshot));
+        let noted = self.components.lock().unwrap_or_else(PoisonError::into_inner);
+        status.components.extend(noted.values().cloned());
+        status
+    }
+
+    fn port(&self, plan: &Plan, host: &HostView, role: PortRole) -> PortStatus {
+        let totals: PortTotals = self.counters.iter().map(|worker| worker.port(role)).collect();
+        let link = link_of(&plan.gateway, role);
+        PortStatus::new(role.name(), link, host.links.get(link), totals)
+    }
+}
+
+/// The smallest MTU towards any host of the tenant's endpoints.
+fn tenant_mtu(snapshot: &Snapshot, domain: &Domain) -> u16 {
+    let hosts = domain.lookup.endpoints().iter().flat_map(|endpoint| endpoint.hosts());
+    let mtus = hosts.filter_map(|&host| snapshot.fabric.host(host).map(|host| host.mtu));
+    mtus.min().unwrap_or(0)
+}
+
+/// Whether the underlay carries what tenants need.
+fn underlay(snapshot: &Snapshot) -> Component {
+    const NAME: &str = "underlay mtu";
+    match snapshot.fabric.smallest_mtu() {
+        Some(mtu) if mtu < MIN_TENANT_MTU => Component::degraded(
+            NAME,
+            format!(
+                "the fabric leaves tenants {mtu} bytes, less than the {MIN_TENANT_MTU} that IPv6 \
+                 needs: raise the MTU of the fabric link and of the network behind it"
+            ),
+        ),
+        Some(_) | None => Component::ok(NAME),
+    }
+}

@@ -1,0 +1,220 @@
+//! The workers' threads: ports opened on the host's links, one loop a worker, woken by frames, by
+//! other workers and by control.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant as Clock};
+
+use nvgate_deploy::plan::GatewayPlan;
+use nvgate_model::Instant;
+use tokio::sync::mpsc;
+
+use crate::counters::WorkerCounters;
+use crate::dispatch::{DispatcherConfig, ResolveRequest};
+use crate::io::packet::{self, Admit, OpenError, PortOptions, RxCounters, TxCounters, Waker};
+use crate::io::{PortRole, Rx, Tx};
+use crate::worker::handoff::mesh;
+use crate::worker::{Port, Published, Worker, WorkerSetup};
+
+/// How long an idle worker waits before it looks after its sessions and shows that it lives.
+const IDLE_WAIT: Duration = Duration::from_millis(50);
+/// Turns without a packet before a worker waits in the kernel.
+const IDLE_TURNS: u32 = 32;
+/// NAT sessions of one routing domain on one worker, whatever the tenant's budget says.
+pub const MAX_SESSIONS: usize = 1 << 20;
+
+/// The clock of a running gateway; starts at zero.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayClock(Clock);
+
+impl GatewayClock {
+    /// A clock that starts now. It begins one nanosecond in, so that a heartbeat of zero means
+    /// that there was none.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Clock::now())
+    }
+
+    /// The time on it.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1))
+    }
+}
+
+/// Why the workers could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port could not be opened.
+    #[error(transparent)]
+    Port(#[from] OpenError),
+    /// The kernel refused a thread or an event.
+    #[error("cannot start a worker: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// The workers of a running gateway.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    wakers: Vec<Waker>,
+    stop: Arc<AtomicBool>,
+    /// Each worker's counters.
+    pub counters: Vec<Arc<WorkerCounters>>,
+}
+
+impl Workers {
+    /// Opens the ports and starts one thread a worker.
+    ///
+    /// # Errors
+    ///
+    /// One sentence on the port or thread that could not be had; nothing runs then.
+    pub fn start(
+        plan: &GatewayPlan,
+        published: &Published,
+        clock: GatewayClock,
+        seed: u64,
+        resolve: &mpsc::Sender<ResolveRequest>,
+    ) -> Result<Self, StartError> {
+        let count = plan.workers.get();
+        let open = |link: &str, admit: Admit| {
+            packet::open(&PortOptions {
+                link,
+                admit,
+                workers: plan.workers,
+                ring_slots: PortOptions::RING_SLOTS,
+            })
+        };
+        let fabric = open(&plan.fabric.link, Admit::Gre)?;
+        let front_end = open(&plan.front_end.link, Admit::Ip)?;
+        let wakers: Vec<Waker> = (0..count).map(|_| Waker::new()).collect::<io::Result<_>>()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut workers = Self { threads: Vec::new(), wakers, stop, counters: Vec::new() };
+        let ends = mesh(count as u16).into_iter().zip(fabric.into_iter().zip(front_end));
+        for (index, ((outbox, inbox), (fabric, front_end))) in ends.enumerate() {
+            let counters = Arc::new(WorkerCounters::default());
+            workers.counters.push(Arc::clone(&counters));
+            let worker = Worker::new(WorkerSetup {
+                dispatcher: DispatcherConfig {
+                    worker: index as u16,
+                    workers: count as u16,
+                    flow_entries: plan.flow_entries,
+                    max_sessions: MAX_SESSIONS,
+                    seed,
+                    counters,
+                },
+                published: Arc::clone(published),
+                fabric: port(fabric),
+                front_end: port(front_end),
+                outbox,
+                inbox,
+            });
+            let mut running = Running {
+                worker,
+                clock,
+                waker: workers.wakers[index].clone(),
+                others: workers.wakers.clone(),
+                stop: Arc::clone(&workers.stop),
+                resolve: resolve.clone(),
+            };
+            let name = format!("nvgate-worker-{index}");
+            let thread = thread::Builder::new().name(name).spawn(move || running.run());
+            match thread {
+                Ok(thread) => workers.threads.push(thread),
+                Err(error) => {
+                    workers.stop();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(workers)
+    }
+
+    /// Makes every worker look at once whether there is something new.
+    pub fn wake(&self) {
+        for waker in &self.wakers {
+            waker.wake();
+        }
+    }
+
+    /// Whether a worker's thread has ended, which it does only when it panicked or was stopped.
+    #[must_use]
+    pub fn any_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Ends the threads and waits for them.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.wake();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+fn port((rx, tx): (packet::Rx, packet::Tx)) -> Port {
+    Port { rx: Rx::Packet(rx, RxCounters::default()), tx: Tx::Packet(tx, TxCounters::default()) }
+}
+
+/// What a worker's thread owns.
+struct Running {
+    worker: Worker,
+    clock: GatewayClock,
+    waker: Waker,
+    others: Vec<Waker>,
+    stop: Arc<AtomicBool>,
+    resolve: mpsc::Sender<ResolveRequest>,
+}
+
+impl Running {
+    fn run(&mut self) {
+        let mut idle = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let processed = self.worker.turn(self.clock.now());
+            for request in self.worker.drain_resolve_requests() {
+                // A full channel loses nothing: the next packet asks again.
+                let _ = self.resolve.try_send(request);
+            }
+            let touched = self.worker.take_touched();
+            if touched != 0 {
+                let woken = |index: &usize| touched & 1 << (index % 64) != 0;
+                for index in (0..self.others.len()).filter(woken) {
+                    self.others[index].wake();
+                }
+            }
+            idle = if processed == 0 { idle + 1 } else { 0 };
+            if idle >= IDLE_TURNS && !self.worker.has_handoffs() {
+                self.wait();
+            }
+        }
+    }
+
+    fn wait(&mut self) {
+        let (fabric, front_end) = self.worker.ports();
+        let mut rings: Vec<&mut packet::Rx> = Vec::with_capacity(2);
+        for port in [fabric, front_end] {
+            match &mut port.rx {
+                Rx::Packet(rx, _) => rings.push(rx),
+                Rx::Sim(_) => {}
+            }
+        }
+        if let Err(error) = packet::wait(&mut rings, &self.waker, IDLE_WAIT) {
+            tracing::error!(%error, "waiting for frames failed");
+            thread::sleep(IDLE_WAIT);
+        }
+    }
+}
+
+/// Which link a role is on.
+#[must_use]
+pub fn link_of(plan: &GatewayPlan, role: PortRole) -> &str {
+    match role {
+        PortRole::Fabric => &plan.fabric.link,
+        PortRole::FrontEnd => &plan.front_end.link,
+    }
+}
