@@ -45,10 +45,10 @@ pub struct DemoOptions {
 }
 
 /// Runs the demo and returns success only if every check held. Call it while the process has one
-/// thread (before an async runtime starts): blocked signals and user namespaces need that.
+/// thread (before an async runtime starts): user namespaces need that.
 pub fn main(options: DemoOptions) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::install().context("cannot block signals")?;
     let privilege = privilege::acquire()?;
+    let interrupt = Interrupt::install().context("cannot handle signals")?;
     let mut directory = tempfile::Builder::new()
         .prefix("nvgate-demo-")
         .tempdir()
