@@ -4,5 +4,8 @@
 //! Only this crate knows YAML, and only [`host`] knows netlink. A [`plan::Plan`] that exists is
 //! valid; nothing validates after it.
 
+pub mod diff;
 pub mod host;
+pub mod lease;
 pub mod plan;
+pub mod schema;

@@ -1,4 +1,8 @@
 //! The proven configuration: what a gateway is to do, with every claim already checked.
+//!
+//! [`prove`] is the only maker of a [`Plan`] outside tests: whoever holds one need not ask again.
+
+mod prove;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -8,6 +12,8 @@ use nvgate_model::{
     CustomerAddress, FlowId, FrontEndAddress, MacAddress, Prefix, Protocol, ProviderAddress,
     RoutingDomainId, TenantName, Vsid,
 };
+
+pub use prove::{Proof, prove};
 
 /// Everything a gateway does. A plan that exists is valid across all its tenants.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -203,12 +209,7 @@ pub struct NatTimeouts {
 
 impl Default for NatTimeouts {
     fn default() -> Self {
-        Self {
-            tcp_established_secs: 7440,
-            tcp_transitory_secs: 240,
-            udp_secs: 120,
-            icmp_secs: 60,
-        }
+        Self { tcp_established_secs: 7440, tcp_transitory_secs: 240, udp_secs: 120, icmp_secs: 60 }
     }
 }
 

@@ -1,0 +1,209 @@
+//! What a new plan changes: which parts of the gateway and of which tenants, and which of it a
+//! running gateway cannot take over. Tenants are told apart by their routing domain, because that
+//! is what sessions and leases hang on; a tenant that is renamed stays the same tenant.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use nvgate_model::RoutingDomainId;
+use serde::Serialize;
+
+use crate::plan::{GatewayPlan, Plan, TenantPlan};
+
+/// Names that [`Impact`] writes out of each list before it says how many more there are.
+const SHOWN_NAMES: usize = 16;
+
+/// What a new plan changes.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Impact {
+    /// Parts of the gateway that only a restart changes.
+    pub restart: Vec<RestartPart>,
+    /// Parts of the gateway that change while it runs.
+    pub gateway: Vec<GatewayPart>,
+    /// The names of tenants that are new.
+    pub added: Vec<String>,
+    /// The names of tenants that are gone; their sessions end.
+    pub removed: Vec<String>,
+    /// Tenants that change, by name.
+    pub changed: Vec<TenantChange>,
+    /// How many tenants stay as they are.
+    pub unchanged: usize,
+}
+
+/// A tenant that changes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TenantChange {
+    /// The tenant's name in the new plan.
+    pub tenant: String,
+    /// What changes of it, at least one part.
+    pub parts: Vec<TenantPart>,
+}
+
+macro_rules! parts {
+    (
+        $(#[doc = $doc:literal])+
+        $name:ident of $plan:ty { $($(#[doc = $help:literal])+ $variant:ident = $text:literal: |$of:ident| $part:expr,)+ }
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+        pub enum $name {
+            $($(#[doc = $help])+ #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            fn changed(old: &$plan, new: &$plan) -> Vec<Self> {
+                let mut changed = Vec::new();
+                $({
+                    let before = { let $of = old; $part };
+                    let after = { let $of = new; $part };
+                    if before != after {
+                        changed.push(Self::$variant);
+                    }
+                })+
+                changed
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(match self { $(Self::$variant => $text,)+ })
+            }
+        }
+    };
+}
+
+parts! {
+    /// A part of the gateway that only a restart changes.
+    RestartPart of GatewayPlan {
+        /// The fabric's link.
+        FabricLink = "fabric link": |plan| &plan.fabric.link,
+        /// The gateway's provider addresses.
+        ProviderAddresses = "provider addresses": |plan| &plan.fabric.provider_addresses,
+        /// The front end's link.
+        FrontEndLink = "front-end link": |plan| &plan.front_end.link,
+        /// The number of workers.
+        Workers = "workers": |plan| &plan.workers,
+        /// The size of flow tables.
+        FlowEntries = "flow entries": |plan| &plan.flow_entries,
+        /// Where leases are kept.
+        StateDirectory = "state directory": |plan| &plan.state_directory,
+        /// Where the health endpoint listens.
+        AdminListen = "admin listen address": |plan| &plan.admin_listen,
+    }
+}
+
+parts! {
+    /// A part of the gateway that changes while it runs.
+    GatewayPart of GatewayPlan {
+        /// How DSCP crosses the tunnel's ends.
+        Dscp = "dscp": |plan| &plan.fabric.dscp,
+        /// Hosts with a constant FlowID.
+        ConstantFlow = "constant flows": |plan| &plan.fabric.constant_flow,
+        /// The pools of front-end addresses.
+        Pools = "pools": |plan| &plan.front_end.pools,
+        /// The MAC address of default gateways.
+        GatewayMac = "gateway MAC": |plan| &plan.gateway_mac,
+    }
+}
+
+parts! {
+    /// A part of a tenant.
+    TenantPart of TenantPlan {
+        /// Its name.
+        Name = "name": |plan| &plan.name,
+        /// Its virtual subnets and gateway subnet.
+        Subnets = "subnets": |plan| &plan.subnets,
+        /// Its lookup records.
+        Endpoints = "endpoints": |plan| &plan.endpoints,
+        /// Its customer routes.
+        Routes = "routes": |plan| &plan.routes,
+        /// Its front-end addresses, or whether it has NAT at all.
+        NatAddresses = "NAT addresses": |plan| plan.nat.as_ref().map(|nat| &nat.addresses),
+        /// Its published services.
+        InboundRules = "inbound rules": |plan| plan.nat.as_ref().map(|nat| &nat.inbound),
+        /// Its idle timeouts.
+        Timeouts = "timeouts": |plan| plan.nat.as_ref().map(|nat| &nat.timeouts),
+        /// Its IPv6 prefixes on the front end.
+        FrontEndPrefixes = "front-end prefixes": |plan| &plan.front_end_prefixes,
+        /// Its limits.
+        Limits = "limits": |plan| &plan.limits,
+    }
+}
+
+/// What changes when `new` follows `old`.
+#[must_use]
+pub fn diff(old: &Plan, new: &Plan) -> Impact {
+    let mut impact = Impact {
+        restart: RestartPart::changed(&old.gateway, &new.gateway),
+        gateway: GatewayPart::changed(&old.gateway, &new.gateway),
+        ..Impact::default()
+    };
+    let mut before: BTreeMap<RoutingDomainId, &TenantPlan> =
+        old.tenants.iter().map(|tenant| (tenant.routing_domain, tenant)).collect();
+    for tenant in &new.tenants {
+        let name = tenant.name.to_string();
+        match before.remove(&tenant.routing_domain) {
+            None => impact.added.push(name),
+            Some(old) if old == tenant => impact.unchanged += 1,
+            Some(old) => {
+                let parts = TenantPart::changed(old, tenant);
+                impact.changed.push(TenantChange { tenant: name, parts });
+            }
+        }
+    }
+    let removed = old.tenants.iter().filter(|old| before.contains_key(&old.routing_domain));
+    impact.removed = removed.map(|tenant| tenant.name.to_string()).collect();
+    impact
+}
+
+impl Impact {
+    /// Whether the new plan is the old one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { restart, gateway, added, removed, changed, unchanged: _ } = self;
+        restart.is_empty()
+            && gateway.is_empty()
+            && added.is_empty()
+            && removed.is_empty()
+            && changed.is_empty()
+    }
+}
+
+impl fmt::Display for Impact {
+    /// Writes a line a kind of change, and last how many tenants stay as they are. No line break
+    /// follows the last line.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let changed = self.changed.iter().map(|change| {
+            let TenantChange { tenant, parts } = change;
+            format!(
+                "{tenant} ({})",
+                parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            )
+        });
+        let lines = [
+            ("only after a restart", names(self.restart.iter())),
+            ("gateway", names(self.gateway.iter())),
+            ("tenants added", names(self.added.iter())),
+            ("tenants removed", names(self.removed.iter())),
+            ("tenants changed", names(changed)),
+        ];
+        for (what, names) in lines {
+            if let Some(names) = names {
+                writeln!(formatter, "{what}: {names}")?;
+            }
+        }
+        write!(formatter, "tenants unchanged: {}", self.unchanged)
+    }
+}
+
+fn names(names: impl Iterator<Item = impl fmt::Display>) -> Option<String> {
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    let shown = names.iter().take(SHOWN_NAMES).cloned().collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => None,
+        count if count > SHOWN_NAMES => {
+            Some(format!("{count}: {shown} and {} more", count - SHOWN_NAMES))
+        }
+        _ => Some(shown),
+    }
+}

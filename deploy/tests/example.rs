@@ -1,0 +1,79 @@
+//! The annotated example is a valid configuration and shows every key there is.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use nvgate_deploy::lease::Leases;
+use nvgate_deploy::plan::{Plan, SubnetRole, prove};
+use nvgate_deploy::schema::{json_schema, load};
+use serde_json::Value;
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+fn plan() -> Plan {
+    match prove(&load(&directory()), &Leases::default()) {
+        Ok(proof) => proof.plan,
+        Err(diagnostics) => {
+            let text: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+            panic!("{}", text.join("\n"))
+        }
+    }
+}
+
+#[test]
+fn the_example_is_proven_and_its_tenants_share_customer_addresses() {
+    let plan = plan();
+    assert_eq!(plan.tenants.len(), 2);
+    let [contoso, fabrikam] = plan.tenants.as_slice() else { panic!("not two tenants") };
+    assert_eq!((contoso.name.as_str(), fabrikam.name.as_str()), ("contoso", "fabrikam"));
+    assert_eq!(
+        contoso.endpoints[0].customer_addresses[0],
+        fabrikam.endpoints[0].customer_addresses[0]
+    );
+    let gateway_subnet = contoso.subnets.iter().find(|one| one.role == SubnetRole::Gateway);
+    assert_eq!(gateway_subnet.unwrap().vsid.number(), 5003);
+    let nat = contoso.nat.as_ref().unwrap();
+    let addresses: Vec<_> = nat.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["203.0.113.16", "203.0.113.18"]);
+    assert_eq!(nat.inbound.len(), 4);
+    assert_eq!(nat.inbound[1].public_address, nat.addresses[1]);
+    assert_eq!(nat.inbound[1].port_count, 100);
+    let nat = fabrikam.nat.as_ref().unwrap();
+    assert_eq!(nat.addresses[0].to_string(), "203.0.113.30");
+}
+
+#[test]
+fn every_key_of_the_schema_is_shown_in_the_example() {
+    let schema = json_schema();
+    for (kind, file) in [("gateway", "gateway.yaml"), ("tenant", "tenants.d/contoso.yaml")] {
+        let text = std::fs::read_to_string(directory().join(file)).unwrap();
+        let shown: BTreeSet<&str> = text
+            .lines()
+            .map(|line| line.trim_start().trim_start_matches("- "))
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| Some(line.split_once(':')?.0))
+            .collect();
+        let mut named = BTreeSet::new();
+        collect_keys(&schema[kind], &mut named);
+        let missing: Vec<_> = named.iter().filter(|key| !shown.contains(key.as_str())).collect();
+        assert_eq!(missing, [] as [&String; 0], "keys of the schema that {file} does not show");
+        assert!(named.len() > 15);
+    }
+}
+
+fn collect_keys(schema: &Value, keys: &mut BTreeSet<String>) {
+    if let Some(properties) = schema.get("properties").and_then(Value::as_object) {
+        for (key, value) in properties {
+            keys.insert(key.clone());
+            collect_keys(value, keys);
+        }
+    }
+    if let Some(items) = schema.get("items") {
+        collect_keys(items, keys);
+    }
+    for alternative in schema.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+        collect_keys(alternative, keys);
+    }
+}
