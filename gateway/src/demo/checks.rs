@@ -30,7 +30,7 @@ type Step<'a, W> = fn(&mut Checks<'a, W>) -> io::Result<()>;
 /// Makes every check, in order, until done or interrupted.
 pub fn run<W: Write>(site: &Site, report: &mut Report<W>, interrupt: &Interrupt) -> io::Result<()> {
     let mut checks = Checks { site, report, interrupt, questions: 0 };
-    let steps: [Step<'_, W>; 7] = [
+    let steps: [Step<'_, W>; 8] = [
         Checks::default_gateways,
         Checks::inside_a_tenant,
         Checks::outbound,
@@ -38,6 +38,7 @@ pub fn run<W: Write>(site: &Site, report: &mut Report<W>, interrupt: &Interrupt)
         Checks::same_address_of_two_tenants,
         Checks::address_of_the_other_tenant,
         Checks::bulk,
+        Checks::nothing_crossed,
     ];
     for step in steps {
         if interrupt.pending() {
@@ -45,7 +46,7 @@ pub fn run<W: Write>(site: &Site, report: &mut Report<W>, interrupt: &Interrupt)
         }
         step(&mut checks)?;
     }
-    checks.nothing_crossed()
+    Ok(())
 }
 
 struct Checks<'a, W> {

@@ -1,50 +1,60 @@
 //! Ctrl-C and its relatives, turned from sudden death into a question that can be asked.
 
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// SIGINT, SIGTERM and SIGHUP, blocked in every thread and waiting to be noticed.
+/// Whether SIGINT, SIGTERM or SIGHUP has come.
+///
+/// The signals are handled and not blocked: child processes would inherit a block.
 #[derive(Debug)]
-pub struct Interrupt {
-    signals: SignalFd,
-    noticed: AtomicBool,
+pub struct Interrupt(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    noticed: Mutex<bool>,
+    bell: Condvar,
 }
 
 impl Interrupt {
-    /// Blocks the signals. Call it while the process has one thread: later threads inherit it,
-    /// and child processes start with nothing blocked.
-    pub fn install() -> nix::Result<Self> {
-        let signals: SigSet =
-            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
-        signals.thread_block()?;
-        let signals =
-            SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { signals, noticed: AtomicBool::new(false) })
+    /// Takes the signals from now on, for the rest of the process.
+    pub fn install() -> io::Result<Self> {
+        let state = Arc::new(State::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let guard = runtime.enter();
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        drop(guard);
+        let watched = Arc::clone(&state);
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hang_up.recv() => {}
+                }
+            });
+            *watched.noticed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            watched.bell.notify_all();
+        })?;
+        Ok(Self(state))
     }
 
     /// Whether one of the signals has come.
+    #[must_use]
     pub fn pending(&self) -> bool {
-        if matches!(self.signals.read_signal(), Ok(Some(_))) {
-            self.noticed.store(true, Ordering::Relaxed);
-        }
-        self.noticed.load(Ordering::Relaxed)
+        *self.0.noticed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for one of the signals, at most for `timeout` (whole milliseconds, up to 65 s).
-    /// Returns whether one has come.
+    /// Waits for one of the signals, at most for `timeout`. Returns whether one has come.
+    #[must_use]
     pub fn wait(&self, timeout: Duration) -> bool {
-        if self.pending() {
-            return true;
-        }
-        let timeout = u16::try_from(timeout.as_millis()).unwrap_or(u16::MAX);
-        let mut polled = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        // An interrupted or failed poll is a shorter wait.
-        let _ = poll(&mut polled, PollTimeout::from(timeout));
-        self.pending()
+        let noticed = self.0.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.0.bell.wait_timeout_while(noticed, timeout, |noticed| !*noticed);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }

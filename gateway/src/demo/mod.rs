@@ -20,6 +20,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use nvgate_deploy::lease::Leases;
+use nvgate_deploy::plan::{Plan, prove};
+use nvgate_deploy::schema;
 use serde_json::Value;
 
 use gateway_process::GatewayProcess;
@@ -45,10 +48,10 @@ pub struct DemoOptions {
 }
 
 /// Runs the demo and returns success only if every check held. Call it while the process has one
-/// thread (before an async runtime starts): blocked signals and user namespaces need that.
+/// thread (before an async runtime starts): user namespaces need that.
 pub fn main(options: DemoOptions) -> anyhow::Result<ExitCode> {
-    let interrupt = Interrupt::install().context("cannot block signals")?;
     let privilege = privilege::acquire()?;
+    let interrupt = Interrupt::install().context("cannot handle signals")?;
     let mut directory = tempfile::Builder::new()
         .prefix("nvgate-demo-")
         .tempdir()
@@ -69,7 +72,7 @@ fn show(
 ) -> anyhow::Result<ExitCode> {
     site::write_config(directory, options.workers)
         .with_context(|| format!("cannot write {}", directory.display()))?;
-    let site = Site::build()?;
+    let site = Site::build(&read_plan(directory)?)?;
     let program = std::env::current_exe().context("cannot find this program")?;
     let log = directory.join("gateway.log");
     let mut gateway = GatewayProcess::start(&site.gateway, &program, directory, &log, site::ADMIN)?;
@@ -104,6 +107,17 @@ fn show(
         }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The plan that the gateway will have of the configuration in `directory`.
+fn read_plan(directory: &Path) -> anyhow::Result<Plan> {
+    match prove(&schema::load(directory), &Leases::default()) {
+        Ok(proof) => Ok(proof.plan),
+        Err(diagnostics) => {
+            let errors: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+            anyhow::bail!("the demo's own configuration is invalid:\n{}", errors.join("\n"))
+        }
+    }
 }
 
 /// What the gateway says of itself, as indented JSON without what is zero or empty.

@@ -21,6 +21,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use nvgate_deploy::plan::Plan;
 use nvgate_model::{MacAddress, Prefix, Vsid};
 
 use super::host_endpoint::{HostConfig, HostEndpoint, Port, Record};
@@ -155,8 +156,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// Builds everything.
-    pub fn build() -> Result<Self, LabError> {
+    /// Builds everything. The hosts take their lookup records from `plan`, the proven form of what
+    /// [`write_config`] wrote.
+    pub fn build(plan: &Plan) -> Result<Self, LabError> {
+        let records = Record::all_of(plan);
         let switch = Namespace::new("switch")?;
         switch.add_bridge("fabric")?;
         switch.add_bridge("front-end")?;
@@ -190,8 +193,12 @@ impl Site {
             .zip(HOST_PROVIDERS)
             .zip(ports)
             .map(|((host, provider), ports)| {
-                let config =
-                    HostConfig { provider, gateway: GATEWAY_PROVIDER, records: records(), ports };
+                let config = HostConfig {
+                    provider,
+                    gateway: GATEWAY_PROVIDER,
+                    records: records.clone(),
+                    ports,
+                };
                 HostEndpoint::start(host, config)
             })
             .collect::<Result<_, _>>()?;
@@ -222,18 +229,6 @@ impl Site {
             .find(|vm| vm.namespace.name() == name)
             .unwrap_or_else(|| panic!("the demo has no VM `{name}`"))
     }
-}
-
-/// The lookup records of all tenants.
-fn records() -> Vec<Record> {
-    let records = TENANTS.into_iter().zip(VMS).flat_map(|(tenant, vms)| {
-        vms.iter().map(move |vm| Record {
-            vsid: vm.vsid(tenant),
-            mac: vm.mac(),
-            provider: HOST_PROVIDERS[vm.host],
-        })
-    });
-    records.collect()
 }
 
 /// Wires `link` of `namespace` to a bridge of the switch and gives it its address.

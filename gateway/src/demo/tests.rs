@@ -222,3 +222,16 @@ fn what_is_zero_or_empty_is_left_out_of_the_account() {
     });
     assert_eq!(super::without_nothing(account), kept);
 }
+
+#[test]
+fn the_demos_configuration_is_valid_and_gives_every_vm_a_record() {
+    let directory = tempfile::tempdir().unwrap();
+    super::site::write_config(directory.path(), Some(2)).unwrap();
+    let plan = super::read_plan(directory.path()).unwrap();
+    assert_eq!(plan.gateway.workers.get(), 2);
+    let names: Vec<_> = plan.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+    assert_eq!(names, ["blue", "red"]);
+    let records = Record::all_of(&plan);
+    let on_second_host = records.iter().filter(|record| record.provider == provider(1)).count();
+    assert_eq!((records.len(), on_second_host), (7, 5));
+}
