@@ -207,3 +207,81 @@ fn names(names: impl Iterator<Item = impl fmt::Display>) -> Option<String> {
         _ => Some(shown),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::Leases;
+    use crate::plan::{DscpMode, prove};
+    use crate::schema::documents_of;
+
+    fn plan(gateway: &str, tenants: &[&str]) -> Plan {
+        let tenants: Vec<_> = tenants.iter().map(|text| ("t.yaml", *text)).collect();
+        prove(&documents_of(gateway, &tenants), &Leases::default()).unwrap().plan
+    }
+
+    fn tenant(name: &str, number: u32) -> String {
+        format!(
+            "tenant: {name}\nrouting_domain: 00000000-0000-0000-0000-0000000000{number:02}\n\
+             subnets: [{{name: web, vsid: {}, prefixes: 10.1.0.0/24}}]\n",
+            5000 + number
+        )
+    }
+
+    const GATEWAY: &str = "fabric: {link: a, provider_addresses: 192.0.2.1}\n\
+                           front_end: {link: b, pools: [{name: p, prefixes: 203.0.113.0/28}]}\n";
+
+    #[test]
+    fn a_plan_and_itself_differ_in_nothing() {
+        let plan = plan(GATEWAY, &[&tenant("a", 1), &tenant("b", 2)]);
+        let impact = diff(&plan, &plan);
+        assert!(impact.is_empty());
+        assert_eq!(impact, Impact { unchanged: 2, ..Impact::default() });
+        assert_eq!(impact.to_string(), "tenants unchanged: 2");
+    }
+
+    #[test]
+    fn tenants_are_told_apart_by_routing_domain_and_their_changes_named() {
+        let old = plan(GATEWAY, &[&tenant("a", 1), &tenant("b", 2), &tenant("c", 3)]);
+        let changed = format!(
+            "{}nat: {{pool: p, timeouts: {{udp_secs: 300}}}}\nlimits: {{sessions: 5}}\n",
+            tenant("beta", 2)
+        );
+        let new = plan(GATEWAY, &[&tenant("a", 4), &changed, &tenant("c", 3)]);
+        let impact = diff(&old, &new);
+        assert_eq!(
+            (&impact.added, &impact.removed),
+            (&vec!["a".to_owned()], &vec!["a".to_owned()])
+        );
+        assert_eq!(impact.unchanged, 1);
+        assert_eq!(
+            impact.to_string(),
+            "tenants added: a\ntenants removed: a\n\
+             tenants changed: beta (name, NAT addresses, inbound rules, timeouts, limits)\n\
+             tenants unchanged: 1"
+        );
+    }
+
+    #[test]
+    fn every_part_of_the_gateway_is_named_once() {
+        let old = plan(GATEWAY, &[]);
+        let mut new = old.clone();
+        new.gateway.fabric.link = "x".to_owned();
+        new.gateway.fabric.provider_addresses.clear();
+        new.gateway.fabric.dscp = DscpMode::Pipe;
+        new.gateway.fabric.constant_flow =
+            vec![(nvgate_model::ProviderAddress([192, 0, 2, 9].into()), nvgate_model::FlowId(0))];
+        new.gateway.front_end.link = "y".to_owned();
+        new.gateway.front_end.pools.clear();
+        new.gateway.workers = new.gateway.workers.saturating_add(1);
+        new.gateway.admin_listen.set_port(1);
+        new.gateway.state_directory.push("x");
+        new.gateway.gateway_mac.0[5] = 9;
+        new.gateway.flow_entries *= 2;
+        let impact = diff(&old, &new);
+        assert_eq!((impact.restart.len(), impact.gateway.len()), (7, 4));
+        let json = serde_json::to_value(&impact).unwrap();
+        assert_eq!(json["restart"][0], "fabric link");
+        assert_eq!(json["gateway"][3], "gateway MAC");
+    }
+}

@@ -5,7 +5,7 @@
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use nvgate_model::{Prefix, RoutingDomainId};
 
@@ -172,22 +172,20 @@ impl LeasePool {
 
     /// The addresses the pool leases, lowest first within each prefix.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        let range = |prefix: &Prefix| match prefix.network() {
+            IpAddr::V4(first) => {
+                let first = first.to_bits();
+                Some(first..=first.saturating_add(u32::try_from(prefix.size() - 1).ok()?))
+            }
+            IpAddr::V6(_) => None,
+        };
         self.prefixes
             .iter()
-            .flat_map(|prefix| match (prefix.network(), u32::try_from(prefix.size() - 1)) {
-                (std::net::IpAddr::V4(first), Ok(beyond_first)) => {
-                    let first = first.to_bits();
-                    first..=first.saturating_add(beyond_first)
-                }
-                _ => empty_range(),
-            })
+            .filter_map(range)
+            .flatten()
             .map(Ipv4Addr::from_bits)
             .filter(|address| self.leases(*address))
     }
-}
-
-const fn empty_range() -> std::ops::RangeInclusive<u32> {
-    1..=0
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nvgate_model::RoutingDomainId;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -15,6 +16,11 @@ use super::{LeaseKey, Leases};
 const STORE_FILE: &str = "leases.redb";
 const NEW_FILE: &str = "leases.redb.new";
 const LOCK_FILE: &str = "lock";
+
+/// How long a process that is just ending may still hold the lock.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+/// How often the lock is tried.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Memory redb may use to cache the file.
 const CACHE_BYTES: usize = 4 << 20;
@@ -81,8 +87,8 @@ impl LeaseStore {
     ///
     /// # Errors
     ///
-    /// When the directory cannot be written to, another process has the store open, or its file
-    /// is damaged.
+    /// When the directory cannot be written to, another process has the store open (this waits half
+    /// a second for one that is ending), or its file is damaged.
     pub fn open(directory: &Path) -> Result<Self, LeaseStoreError> {
         let refuse = |source| LeaseStoreError::Directory { directory: directory.into(), source };
         fs::create_dir_all(directory).map_err(refuse)?;
@@ -160,12 +166,18 @@ fn lock(directory: &Path) -> Result<File, LeaseStoreError> {
         .truncate(false)
         .open(directory.join(LOCK_FILE))
         .map_err(refuse)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(LeaseStoreError::Locked { directory: directory.into() })
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(LeaseStoreError::Locked { directory: directory.into() });
+            }
+            Err(TryLockError::Error(source)) => return Err(refuse(source)),
         }
-        Err(TryLockError::Error(source)) => Err(refuse(source)),
     }
 }
 
@@ -296,6 +308,31 @@ mod tests {
     }
 
     #[test]
+    fn a_flipped_byte_anywhere_is_an_error_or_harmless() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(STORE_FILE);
+        LeaseStore::open(directory.path()).unwrap().save(&generation(1)).unwrap();
+        let whole = fs::read(&file).unwrap();
+        let (mut damaged, mut harmless) = (0, 0);
+        let dense = (0..512).chain((512..whole.len()).step_by(997));
+        for at in dense {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            fs::write(&file, &bytes).unwrap();
+            match LeaseStore::open(directory.path()) {
+                Ok(store) => {
+                    let leases = store.load().unwrap();
+                    assert!([Leases::default(), generation(1)].contains(&leases), "byte {at}");
+                    harmless += 1;
+                }
+                Err(LeaseStoreError::Damaged { .. }) => damaged += 1,
+                Err(other) => panic!("byte {at}: {other}"),
+            }
+        }
+        assert!(damaged > 0 && harmless > 0, "{damaged} damaged, {harmless} harmless");
+    }
+
+    #[test]
     fn a_directory_that_is_none_is_an_error_that_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
@@ -334,7 +371,7 @@ mod tests {
                 saves += u32::from(line.starts_with("saved "));
                 reported = saved(&line).unwrap_or(reported);
             }
-            std::thread::sleep(std::time::Duration::from_micros(u64::from(round * 397 % 3000)));
+            std::thread::sleep(Duration::from_micros(u64::from(round * 397 % 3000)));
             child.kill().unwrap();
             child.wait().unwrap();
             reported = lines.filter_map(|line| saved(&line.ok()?)).last().unwrap_or(reported);

@@ -145,44 +145,60 @@ pub(crate) fn record_schema(help: &str, keys: Vec<KeySchema>) -> Value {
     })
 }
 
-/// The entries of a record, after its unknown keys were reported.
-pub(crate) fn record_entries<'n>(
-    node: &'n Node,
-    noun: &str,
-    keys: &[&str],
-    decoder: &mut Decoder<'_>,
-) -> Option<&'n [Entry]> {
-    let NodeValue::Mapping(entries) = &node.value else {
-        decoder.refuse_kind(node, &format!("{noun}, a mapping of {}", quoted(keys)));
-        return None;
-    };
-    for entry in entries.iter().filter(|entry| !keys.contains(&entry.key.as_str())) {
-        let hint = suggestion(&entry.key, keys)
-            .unwrap_or_else(|| format!("the keys are {}", quoted(keys)));
-        let message = format!("unknown key `{}` in {noun}; {hint}", entry.key);
-        decoder.findings.error(entry.key_place, message);
-    }
-    Some(entries)
+/// A mapping that is being read as a record.
+pub(crate) struct Record<'n> {
+    place: Place,
+    entries: &'n [Entry],
+    noun: &'static str,
+    /// Known keys that unknown ones were taken for; they are not missing.
+    meant: Vec<&'static str>,
 }
 
-/// The value of one key of a record; reports a missing one at the record's place.
-pub(crate) fn record_field<T: Decode>(
-    record: &Node,
-    entries: &[Entry],
-    noun: &str,
-    key: &'static str,
-    required: bool,
-    decoder: &mut Decoder<'_>,
-) -> Option<At<T>> {
-    let Some(entry) = entries.iter().find(|entry| entry.key == key) else {
-        if required {
-            decoder.findings.error(record.place, format!("missing key `{key}` in {noun}"));
+impl<'n> Record<'n> {
+    /// Begins to read `node`, reporting its unknown keys.
+    pub(crate) fn open(
+        node: &'n Node,
+        noun: &'static str,
+        keys: &[&'static str],
+        decoder: &mut Decoder<'_>,
+    ) -> Option<Self> {
+        let NodeValue::Mapping(entries) = &node.value else {
+            decoder.refuse_kind(node, &format!("{noun}, a mapping of {}", quoted(keys)));
+            return None;
+        };
+        let mut meant = Vec::new();
+        for entry in entries.iter().filter(|entry| !keys.contains(&entry.key.as_str())) {
+            let close = closest(&entry.key, keys.iter().copied());
+            let hint = match close {
+                Some(key) => format!("did you mean `{key}`?"),
+                None => format!("the keys are {}", quoted(keys)),
+            };
+            let key = entry.key.escape_debug();
+            let message = format!("unknown key `{key}` in {noun}; {hint}");
+            decoder.findings.error(entry.key_place, message);
+            meant.extend(close);
         }
-        return None;
-    };
-    let mut decoder = Decoder { findings: decoder.findings, key };
-    let value = T::decode(&entry.value, &mut decoder)?;
-    Some(At { value, place: entry.value.place })
+        Some(Self { place: node.place, entries, noun, meant })
+    }
+
+    /// The value of one key; reports a missing one at the record's place.
+    pub(crate) fn field<T: Decode>(
+        &self,
+        key: &'static str,
+        required: bool,
+        decoder: &mut Decoder<'_>,
+    ) -> Option<At<T>> {
+        let Some(entry) = self.entries.iter().find(|entry| entry.key == key) else {
+            if required && !self.meant.contains(&key) {
+                let message = format!("missing key `{key}` in {}", self.noun);
+                decoder.findings.error(self.place, message);
+            }
+            return None;
+        };
+        let mut decoder = Decoder { findings: decoder.findings, key };
+        let value = T::decode(&entry.value, &mut decoder)?;
+        Some(At { value, place: entry.value.place })
+    }
 }
 
 /// `` `a`, `b`, `c` ``.
@@ -190,11 +206,13 @@ pub(crate) fn quoted(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// "did you mean ...", if one of the names is close to what was written.
-pub(crate) fn suggestion<'a>(
-    written: &str,
-    names: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>,
-) -> Option<String> {
+/// "; did you mean ...", if one of the names is close to what was written; else nothing.
+pub(crate) fn hint<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    closest(written, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The name that what was written is closest to, if it can be taken for it.
+fn closest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 64;
     if written.len() > LONGEST {
         return None;
@@ -202,10 +220,10 @@ pub(crate) fn suggestion<'a>(
     let tolerated = (written.len() / 3).max(1);
     names
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(written, name.as_ref()), name.as_ref()))
+        .map(|name| (strsim::damerau_levenshtein(written, name), name))
         .filter(|&(distance, _)| distance <= tolerated)
         .min_by_key(|&(distance, _)| distance)
-        .map(|(_, name)| format!("did you mean `{name}`?"))
+        .map(|(_, name)| name)
 }
 
 /// Declares a record: its name, what messages call it, and its keys with help, need and type.
@@ -229,18 +247,11 @@ macro_rules! record {
                 node: &$crate::schema::node::Node,
                 decoder: &mut $crate::schema::decode::Decoder<'_>,
             ) -> Option<Self> {
-                use $crate::schema::decode::{record_entries, record_field};
+                use $crate::schema::decode::{Record, is_required};
                 let keys = [$(stringify!($key)),+];
-                let entries = record_entries(node, $noun, &keys, decoder)?;
+                let record = Record::open(node, $noun, &keys, decoder)?;
                 Some(Self {
-                    $( $key: record_field(
-                        node,
-                        entries,
-                        $noun,
-                        stringify!($key),
-                        $crate::schema::decode::is_required!($need),
-                        decoder,
-                    ), )+
+                    $($key: record.field(stringify!($key), is_required!($need), decoder),)+
                 })
             }
 

@@ -8,6 +8,7 @@ mod node;
 mod records;
 mod scalar;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 pub use diagnostic::{Diagnostic, Note};
 
-pub(crate) use decode::{At, entries, suggestion};
+pub(crate) use decode::{At, entries, hint};
 use decode::{Decode, Decoder};
 pub(crate) use diagnostic::{Findings, Place, Source};
 pub(crate) use records::{
@@ -38,6 +39,8 @@ pub const MAX_TOTAL_BYTES: u64 = 256 << 20;
 const GATEWAY_FILE: &str = "gateway.yaml";
 const TENANTS_DIRECTORY: &str = "tenants.d";
 const TENANT_ENDING: &str = "yaml";
+/// An ending that was surely meant to be that one.
+const MISTAKEN_ENDING: &str = "yml";
 
 /// A configuration as it was read, with whatever is wrong with its form.
 #[derive(Clone, Debug)]
@@ -64,24 +67,23 @@ pub(crate) struct TenantDocument {
 #[must_use]
 pub fn load(directory: &Path) -> Documents {
     let mut reader = Reader::default();
-    let gateway_path = directory.join(GATEWAY_FILE);
-    let gateway_text = reader.read(&gateway_path);
-    let gateway = match gateway_text {
-        Some(file) => reader.decode::<GatewayFile>(file, "gateway.yaml"),
-        None => None,
+    let gateway = reader.read(&directory.join(GATEWAY_FILE));
+    let paths = reader.tenant_paths(&directory.join(TENANTS_DIRECTORY));
+    let tenants = paths.iter().filter_map(|path| reader.read(path)).collect();
+    reader.into_documents(gateway, tenants)
+}
+
+/// The documents with these texts, as if they had been read from files of these names.
+#[cfg(test)]
+pub(crate) fn documents_of(gateway: &str, tenants: &[(&str, &str)]) -> Documents {
+    let mut reader = Reader::default();
+    let mut add = |name: &str, text: &str| {
+        reader.sources.push(Source { name: name.to_owned(), text: text.to_owned() });
+        u32::try_from(reader.sources.len() - 1).unwrap()
     };
-    let gateway_intact = reader.findings.is_empty();
-    let mut tenants = Vec::new();
-    for path in reader.tenant_paths(&directory.join(TENANTS_DIRECTORY)) {
-        let before = reader.findings.count();
-        let Some(index) = reader.read(&path) else { continue };
-        if let Some(file) = reader.decode::<TenantFile>(index, "tenant file") {
-            let intact = reader.findings.count() == before;
-            tenants.push(TenantDocument { place: Place::start_of(index), file, intact });
-        }
-    }
-    let Reader { sources, findings, .. } = reader;
-    Documents { sources, gateway, tenants, findings, gateway_intact }
+    let gateway = add(GATEWAY_FILE, gateway);
+    let tenants = tenants.iter().map(|(name, text)| add(name, text)).collect();
+    reader.into_documents(Some(gateway), tenants)
 }
 
 /// The JSON Schemas (draft 2020-12) of both file kinds, for editors:
@@ -150,6 +152,23 @@ impl Reader {
         })
     }
 
+    /// Decodes the sources with these indices.
+    fn into_documents(mut self, gateway: Option<u32>, tenants: Vec<u32>) -> Documents {
+        let before = self.findings.count();
+        let gateway = gateway.and_then(|index| self.decode::<GatewayFile>(index, GATEWAY_FILE));
+        let gateway_intact = gateway.is_some() && self.findings.count() == before;
+        let mut documents = Vec::new();
+        for index in tenants {
+            let before = self.findings.count();
+            if let Some(file) = self.decode::<TenantFile>(index, "the file") {
+                let intact = self.findings.count() == before;
+                documents.push(TenantDocument { place: Place::start_of(index), file, intact });
+            }
+        }
+        let Self { sources, findings, .. } = self;
+        Documents { sources, gateway, tenants: documents, findings, gateway_intact }
+    }
+
     fn decode<T: Decode>(&mut self, index: u32, name: &'static str) -> Option<T> {
         let text = self.sources.get(index as usize).map(|source| source.text.as_str())?;
         let node = node::parse(index, text, &mut self.findings)?;
@@ -160,36 +179,95 @@ impl Reader {
     /// does not exist holds none.
     fn tenant_paths(&mut self, directory: &Path) -> Vec<PathBuf> {
         let paths = match tenant_paths(directory) {
-            Ok(paths) => paths,
+            Ok((paths, misnamed)) => {
+                for path in misnamed {
+                    let message = format!("tenants' files end in .{TENANT_ENDING}; rename it");
+                    self.refuse_path(&path, message);
+                }
+                paths
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                self.refuse_directory(directory, format!("cannot be read: {error}"));
+                self.refuse_path(directory, format!("cannot be read: {error}"));
                 Vec::new()
             }
         };
         if paths.len() > MAX_TENANTS {
             let message = format!("{} files are more than {MAX_TENANTS} tenants", paths.len());
-            self.refuse_directory(directory, message);
+            self.refuse_path(directory, message);
         }
         paths.into_iter().take(MAX_TENANTS).collect()
     }
 
-    fn refuse_directory(&mut self, directory: &Path, message: String) {
+    fn refuse_path(&mut self, path: &Path, message: String) {
         let index = u32::try_from(self.sources.len()).unwrap_or(u32::MAX);
-        self.sources.push(Source { name: directory.display().to_string(), text: String::new() });
+        self.sources.push(Source { name: path.display().to_string(), text: String::new() });
         self.findings.error(Place::start_of(index), message);
     }
 }
 
-fn tenant_paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
+/// The tenants' files, ordered by name, and those that were surely meant to be some.
+fn tenant_paths(directory: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut paths, mut misnamed) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|ending| ending == TENANT_ENDING) {
-            paths.push(path);
+        match path.extension().and_then(OsStr::to_str) {
+            Some(TENANT_ENDING) if !hidden => paths.push(path),
+            Some(MISTAKEN_ENDING) if !hidden => misnamed.push(path),
+            Some(_) | None => {}
         }
     }
     paths.sort();
-    Ok(paths)
+    misnamed.sort();
+    Ok((paths, misnamed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(documents: &Documents) -> Vec<String> {
+        let diagnostics = documents.findings.clone().into_diagnostics(&documents.sources);
+        diagnostics.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_named_and_the_others_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let tenants = directory.path().join(TENANTS_DIRECTORY);
+        fs::create_dir(&tenants).unwrap();
+        fs::create_dir(tenants.join("a.yaml")).unwrap();
+        fs::write(tenants.join("b.yaml"), [0xff, 0xfe]).unwrap();
+        fs::write(tenants.join("c.yml"), "").unwrap();
+        fs::write(tenants.join(".hidden.yaml"), "").unwrap();
+        fs::write(tenants.join("README"), "").unwrap();
+        let large = fs::File::create(tenants.join("d.yaml")).unwrap();
+        large.set_len(MAX_FILE_BYTES + 1).unwrap();
+        fs::write(tenants.join("e.yaml"), "tenant: E\n").unwrap();
+        let messages = messages(&load(directory.path()));
+        let expected = [
+            "gateway.yaml:1:1: error: cannot be read: No such file or directory",
+            "c.yml:1:1: error: tenants' files end in .yaml; rename it",
+            "a.yaml:1:1: error: is not a regular file",
+            "b.yaml:1:1: error: is not UTF-8 text: byte 0 is wrong",
+            "d.yaml:1:1: error: is larger than 16777216 bytes",
+            "e.yaml:1:1: error: missing key `routing_domain` in a tenant's file",
+            "e.yaml:1:1: error: missing key `subnets` in a tenant's file",
+            "e.yaml:1:9: error: `tenant`: `E` is not a tenant name",
+        ];
+        assert_eq!(messages.len(), expected.len(), "{messages:#?}");
+        for (message, expected) in messages.iter().zip(expected) {
+            assert!(message.contains(expected), "{message}\n does not contain\n{expected}");
+        }
+    }
+
+    #[test]
+    fn a_directory_without_tenants_has_none() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(GATEWAY_FILE), "{}").unwrap();
+        let documents = load(directory.path());
+        assert_eq!(documents.tenants.len(), 0);
+        assert_eq!(messages(&documents).len(), 2);
+    }
 }

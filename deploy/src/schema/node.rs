@@ -98,12 +98,13 @@ fn describe(file: u32, error: &serde_yaml::Error) -> (Place, String) {
     let text = error.to_string();
     let suffix = format!(" at line {}, column {}", place.line, place.column);
     let message = text.strip_suffix(&suffix).unwrap_or(&text);
-    let message = match message.split_once(';') {
-        Some((front, _)) if front.starts_with("multiple YAML documents") => {
-            "a second YAML document begins here; a file holds one"
-        }
-        _ => message,
-    };
+    if let Some(("", breach)) = message.split_once("budget breached: ") {
+        return (place, format!("the file is beyond what a configuration may be: {breach}"));
+    }
+    if message.starts_with("multiple YAML documents") {
+        let message = "a second YAML document begins here; a file holds one";
+        return (place, message.to_owned());
+    }
     (place, message.to_owned())
 }
 

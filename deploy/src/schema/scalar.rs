@@ -10,7 +10,7 @@ use nvgate_model::{
 };
 use serde_json::{Value, json};
 
-use super::decode::{Decode, Decoder, List, Scalar, quoted, suggestion};
+use super::decode::{Decode, Decoder, List, Scalar, hint, quoted};
 use super::node::{Node, NodeValue};
 
 /// A whole number from `MIN` to `MAX`, decimal or `0x` hexadecimal.
@@ -356,8 +356,7 @@ macro_rules! words {
                     $($word => Ok(Self::$variant),)+
                     other => {
                         let words = [$($word),+];
-                        let hint = suggestion(other, &words)
-                            .map_or_else(String::new, |hint| format!("; {hint}"));
+                        let hint = hint(other, words);
                         Err(format!(
                             "`{}` is not one of {}{hint}",
                             other.escape_debug(),

@@ -123,10 +123,19 @@ fn prove_pools_suffice(
         let free = |address: &Ipv4Addr| !reserved.contains(address);
         let size = draft.pool.addresses().filter(free).count();
         if asked > size {
+            let asking: Vec<_> = demands
+                .iter()
+                .take(Findings::MAX_NOTES)
+                .map(|(label, count, _)| format!("{label} ({count})"))
+                .collect();
+            let others = match demands.len() - asking.len() {
+                0 => String::new(),
+                count => format!(" and {count} others"),
+            };
             let message = format!(
-                "pool `{}` has {size} addresses to lease, but {} tenants ask for {asked}",
+                "pool `{}` has {size} addresses to lease, but {asked} are asked for: {}{others}",
                 draft.pool.name,
-                demands.len()
+                asking.join(", ")
             );
             let notes = demands
                 .into_iter()

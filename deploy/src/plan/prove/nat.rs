@@ -12,7 +12,7 @@ use super::tenant::TenantDraft;
 use crate::plan::{InboundRulePlan, NatTimeouts, RouteTarget};
 use crate::schema::{
     At, Findings, InboundRule, Nat, NatAddresses, Place, PublicAddress, RuleProtocol, Timeouts,
-    entries, suggestion,
+    entries, hint,
 };
 
 /// A tenant's NAT before its leases are known.
@@ -71,9 +71,9 @@ fn prove_demand(
     let pool = nat.value.pool.as_ref();
     let known = pool.and_then(|pool| gateway.pool(&pool.value.0));
     if let (Some(pool), None, true) = (pool, known, gateway.intact) {
-        let names: Vec<&str> = gateway.pools.iter().map(|draft| draft.pool.name.as_str()).collect();
-        let hint = suggestion(&pool.value.0, names).map_or_else(String::new, |h| format!("; {h}"));
-        findings.error(pool.place, format!("no pool is named `{}`{hint}", pool.value.0));
+        let names = gateway.pools.iter().map(|draft| draft.pool.name.as_str());
+        let name = &pool.value.0;
+        findings.error(pool.place, format!("no pool is named `{name}`{}", hint(name, names)));
     }
     let (count, place) = match &nat.value.addresses {
         Some(At { value: NatAddresses::Explicit(addresses), .. }) => {

@@ -13,7 +13,7 @@ use super::nat::{NatDraft, prove_nat};
 use crate::plan::{EndpointPlan, RoutePlan, RouteTarget, SubnetPlan, SubnetRole, TenantLimits};
 use crate::schema::{
     At, Endpoint, Findings, Limits, Place, Route, SubnetReference, Switch, TenantDocument, entries,
-    suggestion,
+    hint,
 };
 
 /// The name of the gateway subnet.
@@ -235,20 +235,20 @@ impl<'a> EndpointProof<'a> {
     }
 
     fn subnet(&mut self, reference: &At<SubnetReference>) -> Option<usize> {
-        let (found, message) = match &reference.value {
-            SubnetReference::Name(name) => {
-                let names = self.by_name.keys().map(String::as_str).collect::<Vec<_>>();
-                let found = self.by_name.get(name);
-                let hint =
-                    || suggestion(name, names).map_or_else(String::new, |h| format!("; {h}"));
-                (found, found.is_none().then(|| format!("no subnet is named `{name}`{}", hint())))
-            }
-            SubnetReference::Vsid(vsid) => {
-                let message = format!("no subnet of this tenant has VSID {vsid}");
-                (self.by_vsid.get(vsid), Some(message))
-            }
+        let found = match &reference.value {
+            SubnetReference::Name(name) => self.by_name.get(name),
+            SubnetReference::Vsid(vsid) => self.by_vsid.get(vsid),
         };
-        if let (None, Some(message), true) = (found, message, self.tenant.intact) {
+        if found.is_none() && self.tenant.intact {
+            let message = match &reference.value {
+                SubnetReference::Name(name) => {
+                    let names = self.tenant.subnets.iter().map(|subnet| subnet.name.as_str());
+                    format!("no subnet is named `{name}`{}", hint(name, names))
+                }
+                SubnetReference::Vsid(vsid) => {
+                    format!("no subnet of this tenant has VSID {vsid}")
+                }
+            };
             self.findings.error(reference.place, message);
         }
         found.copied()
@@ -365,7 +365,7 @@ fn prove_target(
         (None, Some(At { value: Switch::On, .. })) => Some(RouteTarget::Blackhole),
         (Some(via), Some(At { value: Switch::On, .. })) => {
             findings.error(via.place, "a route has either `via` or `blackhole: true`, not both");
-            None
+            Some(RouteTarget::Via(via.value))
         }
         (None, None | Some(At { value: Switch::Off, .. })) => {
             if tenant.intact {

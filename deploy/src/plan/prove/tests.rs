@@ -1,1 +1,343 @@
+//! What proving gives: one error for one wrong thing, at its place; all errors at once; and plans
+//! and leases that depend on nothing but what the files say.
 
+mod cases;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::lease::LeaseKey;
+use crate::plan::{DscpMode, RouteTarget, SubnetRole};
+use crate::schema::documents_of;
+use cases::{CASES, Case, Edit};
+
+const GATEWAY: &str = "\
+fabric:
+  link: fabric0
+  provider_addresses: [192.0.2.1]
+front_end:
+  link: front0
+  pools:
+    - name: public
+      prefixes: [203.0.113.0/29]
+    - name: other
+      prefixes: [198.51.100.0/30]
+";
+
+const A: &str = "\
+tenant: a
+routing_domain: 00000000-0000-0000-0000-00000000000a
+subnets:
+  - name: web
+    vsid: 5001
+    prefixes: [10.1.0.0/24, 'fd00:1::/64']
+  - name: data
+    vsid: 5002
+    prefixes: [10.2.0.0/24]
+gateway_subnet:
+  vsid: 5003
+  prefixes: [10.254.254.0/29]
+endpoints:
+  - subnet: web
+    customer_addresses: [10.1.0.10, 'fd00:1::10']
+    mac: 02:00:00:00:00:0a
+    provider_addresses: [192.0.2.11]
+  - subnet: 5002
+    customer_addresses: [10.2.0.20]
+    mac: 02:00:00:00:00:0a
+    provider_addresses: [192.0.2.12]
+routes:
+  - prefix: 10.50.0.0/16
+    via: 10.2.0.20
+  - prefix: 10.66.0.0/16
+    blackhole: true
+nat:
+  pool: public
+  addresses: 2
+  inbound:
+    - protocol: tcp
+      public_port: 443
+      to: 10.1.0.10
+    - protocol: both
+      public_address: 2
+      public_port: 8000-8099
+      to: 10.50.0.1
+      port: 9000
+front_end_prefixes: ['fd00:1::/64']
+limits:
+  sessions: 100
+";
+
+const B: &str = "\
+tenant: b
+routing_domain: 00000000-0000-0000-0000-00000000000b
+subnets:
+  - name: web
+    vsid: 6001
+    prefixes: [10.1.0.0/24]
+endpoints:
+  - subnet: web
+    customer_addresses: [10.1.0.10]
+    mac: 02:00:00:00:00:0a
+    provider_addresses: [192.0.2.11]
+nat:
+  addresses: [203.0.113.7]
+";
+
+/// The three texts with the edits made, and where the marks were: file, line, column.
+#[derive(Debug)]
+struct Marked {
+    texts: [String; 3],
+    error: (String, u32, u32),
+    note: Option<(String, u32, u32)>,
+}
+
+const FILES: [&str; 3] = ["gateway", "a", "b"];
+
+fn edited(edits: &[Edit]) -> Marked {
+    let mut texts = [GATEWAY, A, B].map(str::to_owned);
+    for (file, from, to) in edits {
+        let index = FILES.iter().position(|name| name == file).unwrap();
+        let plain = texts[index].replace("^^", "").replace("@@", "");
+        assert!(plain.contains(from) || texts[index].contains(from), "{file} lacks {from:?}");
+        texts[index] = texts[index].replacen(from, to, 1);
+    }
+    let take = |mark: &str| {
+        let index = texts.iter().position(|text| text.contains(mark))?;
+        let (before, _) = texts[index].split_once(mark)?;
+        let other = if mark == "^^" { "@@" } else { "^^" };
+        let before = before.replace(other, "");
+        let line = u32::try_from(before.matches('\n').count()).unwrap() + 1;
+        let column = u32::try_from(before.rsplit('\n').next()?.chars().count()).unwrap() + 1;
+        Some((index, line, column))
+    };
+    let (error, note) = (take("^^").unwrap(), take("@@"));
+    let names = ["gateway.yaml", "tenants.d/a.yaml", "tenants.d/b.yaml"];
+    let named = |(index, line, column): (usize, u32, u32)| (names[index].to_owned(), line, column);
+    Marked {
+        texts: texts.map(|text| text.replace("^^", "").replace("@@", "")),
+        error: named(error),
+        note: note.map(named),
+    }
+}
+
+fn prove_texts(texts: &[String; 3], leases: &Leases) -> Result<Proof, Vec<Diagnostic>> {
+    let [gateway, a, b] = texts;
+    prove(&documents_of(gateway, &[("tenants.d/a.yaml", a), ("tenants.d/b.yaml", b)]), leases)
+}
+
+fn base() -> [String; 3] {
+    [GATEWAY, A, B].map(str::to_owned)
+}
+
+#[test]
+fn every_rule_gives_its_one_error_at_its_place() {
+    let mut wrong = Vec::new();
+    for Case { edits, message } in CASES {
+        let Marked { texts, error, note } = edited(edits);
+        let diagnostics = match prove_texts(&texts, &Leases::default()) {
+            Ok(_) => Vec::new(),
+            Err(diagnostics) => diagnostics,
+        };
+        let right = diagnostics.len() == 1
+            && diagnostics.iter().all(|diagnostic| {
+                let Diagnostic { file, line, column, .. } = diagnostic;
+                let place = (file.clone(), *line, *column);
+                let first = diagnostic.notes.first();
+                let noted = first.map(|note| (note.file.clone(), note.line, note.column));
+                place == error && noted == note && diagnostic.message.contains(message)
+            });
+        if !right {
+            let shown: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+            wrong.push(format!("expected {error:?} {note:?} {message}\n{}", shown.join("\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+#[test]
+fn the_plan_is_what_the_files_say() {
+    let Proof { plan, leases } = prove_texts(&base(), &Leases::default()).unwrap();
+    assert_eq!(plan.gateway.fabric.dscp, DscpMode::Uniform);
+    assert_eq!(plan.gateway.gateway_mac.to_string(), "02:6e:76:67:00:01");
+    assert_eq!(plan.gateway.admin_listen.to_string(), "127.0.0.1:9470");
+    assert_eq!(plan.gateway.flow_entries, 262_144);
+    let [a, b] = plan.tenants.as_slice() else { panic!("not two tenants") };
+    assert_eq!(a.subnets.iter().filter(|one| one.role == SubnetRole::Gateway).count(), 1);
+    assert_eq!(a.endpoints[1].vsid.number(), 5002);
+    assert_eq!(a.routes[1].target, RouteTarget::Blackhole);
+    assert_eq!((a.limits.sessions, a.limits.sessions_per_customer), (100, 100));
+    let nat = a.nat.as_ref().unwrap();
+    let rules: Vec<_> = nat
+        .inbound
+        .iter()
+        .map(|rule| {
+            let public = format!("{} {}:{}", rule.protocol, rule.public_address, rule.public_port);
+            format!("{public}+{} {}:{}", rule.port_count, rule.customer_address, rule.customer_port)
+        })
+        .collect();
+    assert_eq!(
+        rules,
+        [
+            "tcp 203.0.113.0:443+1 10.1.0.10:443",
+            "tcp 203.0.113.1:8000+100 10.50.0.1:9000",
+            "udp 203.0.113.1:8000+100 10.50.0.1:9000",
+        ]
+    );
+    assert_eq!(b.nat.as_ref().unwrap().addresses[0].to_string(), "203.0.113.7");
+    assert_eq!(leases.held().count(), 2);
+    assert_eq!(prove_texts(&base(), &leases).unwrap().leases, leases);
+}
+
+#[test]
+fn names_of_files_and_new_tenants_do_not_move_leases() {
+    let first = prove_texts(&base(), &Leases::default()).unwrap();
+    let newcomer = A
+        .replace("tenant: a", "tenant: aaa")
+        .replace("00000000a", "00000000c")
+        .replace("vsid: 5", "vsid: 7")
+        .replace("subnet: 5002", "subnet: 7002")
+        .replace("fd00:1:", "fd00:c:");
+    let documents = documents_of(GATEWAY, &[("0.yaml", B), ("1.yaml", &newcomer), ("2.yaml", A)]);
+    let second = prove(&documents, &first.leases).unwrap();
+    assert_eq!(second.plan.tenants[0], first.plan.tenants[0]);
+    let addresses = &second.plan.tenants[1].nat.as_ref().unwrap().addresses;
+    assert_eq!(addresses[0].to_string(), "203.0.113.2");
+}
+
+#[test]
+fn an_explicit_address_that_another_tenant_leases_is_refused() {
+    let leases = prove_texts(&base(), &Leases::default()).unwrap().leases;
+    let [gateway, a, b] = base();
+    let b = b.replace("203.0.113.7", "203.0.113.1");
+    let diagnostics = prove_texts(&[gateway, a.clone(), b.clone()], &leases).unwrap_err();
+    assert_eq!(diagnostics.len(), 1);
+    assert!(
+        diagnostics[0].message.starts_with("public address 203.0.113.1 is leased to tenant `a`"),
+        "{}",
+        diagnostics[0]
+    );
+    // Once that tenant asks for one address only, the second one is free.
+    let fewer =
+        a.replace("addresses: 2", "addresses: 1").replace("public_address: 2", "public_address: 1");
+    assert!(prove_texts(&[GATEWAY.to_owned(), fewer, b], &leases).is_ok());
+}
+
+#[test]
+fn a_tenant_may_keep_its_leased_address_by_naming_it() {
+    let leases = prove_texts(&base(), &Leases::default()).unwrap().leases;
+    let [gateway, a, b] = base();
+    let a = a.replace("addresses: 2", "addresses: [203.0.113.1, 203.0.113.0]");
+    let Proof { plan, leases } = prove_texts(&[gateway, a, b], &leases).unwrap();
+    assert_eq!(plan.tenants[0].nat.as_ref().unwrap().addresses[0].to_string(), "203.0.113.1");
+    assert_eq!(leases.held().count(), 0);
+}
+
+#[test]
+fn a_lease_is_kept_though_another_would_come_first() {
+    let key = LeaseKey {
+        routing_domain: "00000000-0000-0000-0000-00000000000a".parse().unwrap(),
+        pool: "public".to_owned(),
+        ordinal: 1,
+    };
+    let leases = Leases::new([(key, "203.0.113.5".parse().unwrap())], []);
+    let plan = prove_texts(&base(), &leases).unwrap().plan;
+    let addresses = &plan.tenants[0].nat.as_ref().unwrap().addresses;
+    assert_eq!(addresses[0].to_string(), "203.0.113.0");
+    assert_eq!(addresses[1].to_string(), "203.0.113.5");
+}
+
+#[test]
+fn all_errors_of_all_files_are_reported_at_once() {
+    let gateway = GATEWAY.replace("fabric0", "a/b").replace("198.51.100.0/30", "203.0.113.0/30");
+    let a = A
+        .replace("vsid: 5003", "vsid: 5001")
+        .replace("10.254.254.0/29", "10.254.254.1/29")
+        .replace("protocol: tcp", "protocol: tpc")
+        .replace("'fd00:1::10'", "10.1.0.255")
+        .replace("sessions: 100", "session: 100");
+    let b = B.replace("vsid: 6001", "vsid: 5002").replace("nat:", "nat: 3\nnat:");
+    let broken = "tenant: [";
+    let documents = documents_of(
+        &gateway,
+        &[("a.yaml", &a), ("b.yaml", &b), ("c.yaml", broken), ("d.yaml", ""), ("e.yaml", B)],
+    );
+    let diagnostics = prove(&documents, &Leases::default()).unwrap_err();
+    let found: Vec<_> =
+        diagnostics.iter().map(|one| format!("{}:{}", one.file, one.line)).collect();
+    let expected = [
+        "gateway.yaml:2",
+        "gateway.yaml:10",
+        "a.yaml:11",
+        "a.yaml:12",
+        "a.yaml:15",
+        "a.yaml:31",
+        "a.yaml:41",
+        "b.yaml:5",
+        "b.yaml:12",
+        "b.yaml:13",
+        "c.yaml:1",
+        "d.yaml:1",
+        "e.yaml:1",
+        "e.yaml:2",
+    ];
+    let text: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+    assert_eq!(found, expected, "{}", text.join("\n"));
+}
+
+#[test]
+fn a_missing_gateway_file_leaves_the_tenants_to_be_proven() {
+    let documents = documents_of("", &[("a.yaml", &A.replace("10.1.0.10, ", "10.1.0.1, "))]);
+    let diagnostics = prove(&documents, &Leases::default()).unwrap_err();
+    let messages: Vec<_> = diagnostics.iter().map(|one| one.message.as_str()).collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].contains("found nothing"), "{messages:?}");
+    assert!(messages[1].contains("is the default gateway"), "{messages:?}");
+}
+
+proptest! {
+    /// A plan, or at least one error: whatever is cut out of the files or put into them.
+    #[test]
+    fn any_damage_to_the_files_gives_a_plan_or_errors(
+        which in 0_usize..3,
+        at in 0.0_f64..1.0,
+        removed in 0_usize..60,
+        inserted in "[a-z0-9:.\\[\\]{}/' \n-]{0,12}",
+    ) {
+        let mut texts = base();
+        let text = &mut texts[which];
+        let start = ((text.len() as f64) * at) as usize;
+        let end = (start + removed).min(text.len());
+        text.replace_range(start..end, &inserted);
+        if let Err(diagnostics) = prove_texts(&texts, &Leases::default()) {
+            prop_assert!(!diagnostics.is_empty());
+            for diagnostic in diagnostics {
+                prop_assert!(diagnostic.line > 0 && diagnostic.column > 0);
+                prop_assert!(!diagnostic.to_string().is_empty());
+            }
+        }
+    }
+
+    /// Lines taken away or repeated keep the YAML whole more often and so reach further.
+    #[test]
+    fn any_lines_missing_or_repeated_give_a_plan_or_errors(
+        which in 0_usize..3,
+        at in 0.0_f64..1.0,
+        lines in 1_usize..6,
+        repeated in any::<bool>(),
+    ) {
+        let mut texts = base();
+        let all: Vec<&str> = texts[which].lines().collect();
+        let start = ((all.len() as f64) * at) as usize;
+        let end = (start + lines).min(all.len());
+        let kept = if repeated {
+            [&all[..end], &all[start..]].concat()
+        } else {
+            [&all[..start], &all[end..]].concat()
+        };
+        texts[which] = kept.join("\n");
+        if let Err(diagnostics) = prove_texts(&texts, &Leases::default()) {
+            prop_assert!(!diagnostics.is_empty());
+        }
+    }
+}
