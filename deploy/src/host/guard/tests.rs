@@ -23,6 +23,8 @@ async fn lab() -> (Netlink, u32, Peer) {
     address(&handle, left, "192.0.2.1", 24).await;
     address(&handle, left, "192.0.2.2", 24).await;
     peer.run(move || async move { address(&connect(), right, "192.0.2.9", 24).await });
+    // A link carries traffic some time after it is up at both ends.
+    assert!((0..30).any(|_| reaches(&peer, "192.0.2.1")));
     (Netlink::open().unwrap(), left, peer)
 }
 

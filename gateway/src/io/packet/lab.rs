@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use futures_util::TryStreamExt;
+use netlink_packet_route::link::LinkFlags;
 use nix::sched::{CloneFlags, unshare};
 use nvgate_packet::buf::{Checksum, Offload, PacketBuf};
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
@@ -123,7 +125,28 @@ impl Lab {
         server.configure(|handle| {
             station(handle, "s", SERVER_MAC, SERVER, CLIENT, TOWARDS_SERVER_MAC)
         });
-        Some(Self { client, gateway, server })
+        let lab = Self { client, gateway, server };
+        lab.until_running();
+        Some(lab)
+    }
+
+    /// Brings the client's link, or the gateway's towards it, up or down.
+    pub fn set_link(&self, name: &'static str, up: bool) {
+        let namespace = if name == "c" { &self.client } else { &self.gateway };
+        namespace.configure(move |handle| async move {
+            let change = LinkUnspec::new_with_name(name);
+            let change = if up { change.up() } else { change.down() };
+            handle.link().set(change.build()).execute().await.unwrap();
+        });
+        if up {
+            self.until_running();
+        }
+    }
+
+    fn until_running(&self) {
+        self.client.configure(|handle| running(handle, &["c"]));
+        self.server.configure(|handle| running(handle, &["s"]));
+        self.gateway.configure(|handle| running(handle, &["gc", "gs"]));
     }
 
     /// The ends of a port in the gateway's namespace.
@@ -150,18 +173,6 @@ impl Lab {
     }
 }
 
-/// Brings a link of this thread's namespace up or down.
-pub fn set_link(name: &str, up: bool) {
-    let change = LinkUnspec::new_with_name(name);
-    let change = if up { change.up() } else { change.down() };
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().unwrap();
-        tokio::spawn(connection);
-        handle.link().set(change.build()).execute().await.unwrap();
-    });
-}
-
 pub fn open_port(link: &str, workers: usize, ring_slots: usize) -> Vec<(Rx, Tx)> {
     let workers = NonZeroUsize::new(workers).unwrap();
     open(&PortOptions { link, admit: Admit::Ip, workers, ring_slots }).unwrap()
@@ -174,6 +185,23 @@ async fn pair(handle: &Handle, near: &str, mac: [u8; 6], far: &str, namespace: u
     handle.link().set(change).execute().await.unwrap();
     let change = LinkUnspec::new_with_index(index(near)).address(mac.to_vec()).up().build();
     handle.link().set(change).execute().await.unwrap();
+}
+
+/// Waits until links carry traffic, which is some time after they are up at both ends.
+async fn running(handle: Handle, links: &[&str]) {
+    for name in links {
+        let is_running = || async {
+            let mut answers = handle.link().get().match_name((*name).to_owned()).execute();
+            let link = answers.try_next().await.unwrap().unwrap();
+            link.header.flags.contains(LinkFlags::Running)
+        };
+        for _ in 0..500 {
+            if is_running().await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 async fn station(

@@ -43,6 +43,15 @@ fn receive_stream(mut stream: TcpStream) -> (usize, bool) {
     }
 }
 
+/// Sends on a stream, or receives and returns what [`receive_stream`] does.
+fn exchange(stream: TcpStream, total: usize, send: bool) -> Option<(usize, bool)> {
+    if send {
+        send_stream(stream, total);
+        return None;
+    }
+    Some(receive_stream(stream))
+}
+
 /// Sends `total` bytes over TCP from the client to the server, or back, through the forwarder.
 fn transfer(lab: &Lab, total: usize, back: bool) -> (usize, bool) {
     let (listening, is_listening) = mpsc::channel();
@@ -50,15 +59,15 @@ fn transfer(lab: &Lab, total: usize, back: bool) -> (usize, bool) {
         let listener = TcpListener::bind((SERVER, 7)).unwrap();
         listening.send(()).unwrap();
         let stream = listener.accept().unwrap().0;
-        if back { Err(send_stream(stream, total)) } else { Ok(receive_stream(stream)) }
+        exchange(stream, total, back)
     });
     is_listening.recv_timeout(LIMIT).unwrap();
     let client = lab.client.start(move || {
         let stream = TcpStream::connect((SERVER, 7)).unwrap();
-        if back { Ok(receive_stream(stream)) } else { Err(send_stream(stream, total)) }
+        exchange(stream, total, !back)
     });
     let results = [server, client].map(|result| result.recv_timeout(LIMIT).unwrap());
-    results.into_iter().find_map(Result::ok).unwrap()
+    results.into_iter().flatten().next().unwrap()
 }
 
 #[test]
@@ -83,11 +92,12 @@ fn tcp_passes_both_ways_in_super_packets_with_partial_checksums() {
 }
 
 #[test]
-fn two_workers_share_a_port_and_each_flow_stays_with_one() {
+fn two_workers_share_the_flows_of_a_port() {
     let Some(lab) = Lab::new() else { return };
     let forwarder = lab.forward(2);
-    for _ in 0..8 {
-        assert_eq!(transfer(&lab, 1 << 18, false), (1 << 18, true));
+    // All of them fall to one worker once in 2^23 runs.
+    for _ in 0..24 {
+        assert_eq!(transfer(&lab, 1 << 16, false), (1 << 16, true));
     }
     let reports = forwarder.stop();
     assert!(reports.iter().all(|report| report.packets > 0), "{reports:?}");
@@ -97,17 +107,19 @@ fn two_workers_share_a_port_and_each_flow_stays_with_one() {
 fn a_udp_super_packet_arrives_as_its_datagrams() {
     let Some(lab) = Lab::new() else { return };
     let forwarder = lab.forward(1);
-    let received = lab.server.start(|| {
+    let (bound, is_bound) = mpsc::channel();
+    let received = lab.server.start(move || {
         let socket = UdpSocket::bind((SERVER, 9)).unwrap();
+        bound.send(()).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut buffer = [0; 2048];
         (0..5).map(|_| socket.recv(&mut buffer).map(|count| (count, buffer[0]))).collect::<Vec<_>>()
     });
+    is_bound.recv_timeout(LIMIT).unwrap();
     lab.client.run(|| {
         let socket = UdpSocket::bind((CLIENT, 0)).unwrap();
         sys::set(&socket, libc::IPPROTO_UDP, libc::UDP_SEGMENT, &1000_i32).unwrap();
         let payload: Vec<u8> = (0..4500).map(|at| (at / 1000) as u8).collect();
-        std::thread::sleep(Duration::from_millis(100));
         socket.send_to(&payload, (SERVER, 9)).unwrap();
     });
     let received: Vec<_> =
@@ -286,8 +298,7 @@ fn a_link_that_is_down_is_refused_and_one_that_comes_back_goes_on() {
     let Some(lab) = Lab::new() else { return };
     let mut rx = lab.client.run(|| open_port("c", 1, 64)).remove(0).0;
     let mut tx = lab.port("gc", 1).remove(0).1;
-    let set = |up| lab.gateway.run(move || lab::set_link("gc", up));
-    set(false);
+    lab.set_link("gc", false);
     let refused = lab.gateway.run(|| {
         let (admit, workers) = (Admit::Gre, NonZeroUsize::MIN);
         open(&PortOptions { link: "gc", admit, workers, ring_slots: 64 }).map(|_| ()).unwrap_err()
@@ -296,18 +307,18 @@ fn a_link_that_is_down_is_refused_and_one_that_comes_back_goes_on() {
     tx.send(&to_client(0x0806), &[0; 46], Offload::default()).unwrap();
     tx.flush();
     assert_eq!(tx.counters().refused, 1);
-    set(true);
+    lab.set_link("gc", true);
     tx.send(&to_client(0x0806), &[7; 46], Offload::default()).unwrap();
     tx.flush();
     assert_eq!(arrived(&mut rx).len(), 1);
 
-    lab.client.run(|| lab::set_link("c", false));
+    lab.set_link("c", false);
     let waker = Waker::new().unwrap();
     wait(&mut [&mut rx], &waker, Duration::from_secs(1)).unwrap();
     let started = Instant::now();
     wait(&mut [&mut rx], &waker, Duration::from_millis(200)).unwrap();
     assert!(started.elapsed() >= Duration::from_millis(200), "a dead link must not spin");
-    lab.client.run(|| lab::set_link("c", true));
+    lab.set_link("c", true);
     tx.send(&to_client(0x0806), &[7; 46], Offload::default()).unwrap();
     tx.flush();
     assert_eq!(arrived(&mut rx).len(), 1);
