@@ -14,8 +14,27 @@ use crate::ovs_lab::{Lab, Namespace, Process, run, wait_until, words};
 const START: Duration = Duration::from_secs(10);
 /// Severity "error" of tshark's expert information.
 const EXPERT_ERROR: u32 = 0x0080_0000;
-/// All that tshark may dissect: payload of no known protocol is not guessed at.
-const PROTOCOLS: &str = "eth,ethertype,vlan,ip,ipv6,gre,arp,icmp,icmpv6,lldp,tcp,udp,data";
+/// All that tshark may dissect. The payload is random bytes: it must not guess at them.
+const PROTOCOLS: [&str; 16] = [
+    "_ws.expert",
+    "_ws.malformed",
+    "arp",
+    "data",
+    "eth",
+    "ethertype",
+    "frame",
+    "gre",
+    "icmp",
+    "icmpv6",
+    "ip",
+    "ipv6",
+    "lldp",
+    "tcp",
+    "udp",
+    "vlan",
+];
+/// Names tshark's folder of settings.
+const CONFIGURATION: &str = "WIRESHARK_CONFIG_DIR";
 /// What is asked of each frame, in this order.
 const FIELDS: [&str; 10] = [
     "frame.number",
@@ -40,6 +59,7 @@ pub const STRANGERS: &str = "not ( ip proto 47 and ip[0] = 0x45 and ip[6:2] & 0x
 pub struct Capture {
     tcpdump: Process,
     path: PathBuf,
+    configuration: PathBuf,
 }
 
 impl Capture {
@@ -70,7 +90,7 @@ impl Capture {
             (begun || tcpdump.must_run().is_err()).then_some(())
         })?;
         tcpdump.must_run()?;
-        Ok(Self { tcpdump, path })
+        Ok(Self { tcpdump, path, configuration: configuration(lab)? })
     }
 
     /// Ends the capture and has its frames decoded.
@@ -82,11 +102,8 @@ impl Capture {
         // Frames wait for up to a second in the kernel's buffer.
         std::thread::sleep(Duration::from_millis(1200));
         self.tcpdump.stop()?;
-        let mut tshark = words("tshark", "-n -Q --disable-all-protocols");
-        tshark.args(["--enable-protocol", "frame"]);
-        for protocol in PROTOCOLS.split(',') {
-            tshark.args(["--enable-protocol", protocol]);
-        }
+        let mut tshark = words("tshark", "-n -Q");
+        tshark.env(CONFIGURATION, &self.configuration);
         for setting in ["ip", "tcp", "udp"] {
             tshark.args(["-o", &format!("{setting}.check_checksum:TRUE")]);
         }
@@ -97,6 +114,24 @@ impl Capture {
         }
         run(&mut tshark)?.lines().map(Frame::read).collect()
     }
+}
+
+/// A folder of settings for tshark in which nothing but [`PROTOCOLS`] is enabled.
+fn configuration(lab: &Lab) -> Result<PathBuf> {
+    let directory = lab.directory().join("tshark");
+    if !directory.exists() {
+        let known = run(&mut words("tshark", "-G protocols"))?;
+        let disabled: String = known
+            .lines()
+            .filter_map(|line| line.split('\t').nth(2))
+            .filter(|name| !PROTOCOLS.contains(name))
+            .map(|name| format!("{name}\n"))
+            .collect();
+        ensure!(!disabled.is_empty(), "tshark knows no protocols");
+        std::fs::create_dir(&directory)?;
+        std::fs::write(directory.join("disabled_protos"), disabled)?;
+    }
+    Ok(directory)
 }
 
 /// What tshark says of one frame.

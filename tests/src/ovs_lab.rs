@@ -170,12 +170,12 @@ impl Namespace {
         run(&mut words(
             "ip",
             &format!(
-                "link add {own} netns {} mtu {mtu} type veth peer name {theirs} netns {} mtu {mtu}",
+                "link add name {own} netns {} mtu {mtu} type veth peer name {theirs} netns {} mtu {mtu}",
                 self.name, other.name
             ),
         ))?;
-        self.run(&format!("ip link set {own} up"))?;
-        other.run(&format!("ip link set {theirs} up"))?;
+        self.run(&format!("ip link set dev {own} up"))?;
+        other.run(&format!("ip link set dev {theirs} up"))?;
         Ok(())
     }
 

@@ -150,10 +150,10 @@ impl Topology {
         let host_b = lab.namespace("host-b", Ipv6::Off)?;
         let server = lab.namespace("server", Ipv6::Off)?;
         for (port, other, link) in
-            [("gateway", &gateway, "fabric"), ("a", &host_a, "pa"), ("b", &host_b, "pa")]
+            [("gateway", &gateway, "fabric"), ("host-a", &host_a, "pa"), ("host-b", &host_b, "pa")]
         {
             fabric.link(port, other, link, 1500)?;
-            fabric.run(&format!("ip link set {port} master switch"))?;
+            fabric.run(&format!("ip link set dev {port} master switch"))?;
         }
         gateway.run(&format!("ip addr add {GATEWAY}/24 dev fabric"))?;
         gateway.link("front", &server, "eth0", 1500)?;

@@ -50,7 +50,7 @@ pub fn test(started: Option<u64>, install: bool) -> Result<bool> {
     });
     stage(&mut stages, "dependencies", dependencies::check);
     stage(&mut stages, "build", || {
-        run(cargo(&["build", "--workspace", "--all-targets", "--locked"]))
+        run(cargo(&["build", "--workspace", "--bins", "--tests", "--locked"]))
     });
     stage(&mut stages, "doc tests", || run(cargo(&["test", "--workspace", "--doc", "--locked"])));
     stage(&mut stages, "tests", || run_tests(insist, &mut summary, &mut skipped));
@@ -108,7 +108,7 @@ fn run_tests(insist: bool, summary: &mut Summary, skipped: &mut Vec<String>) -> 
     let mut command = if has_cargo_command("nextest") {
         cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
     } else {
-        cargo(&["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"])
+        cargo(&["test", "--workspace", "--tests", "--locked", "--no-fail-fast"])
     };
     command.env(SKIPPED, &list).env(BINARY, target_directory()?.join("debug/nvgate"));
     if insist {

@@ -24,6 +24,10 @@ impl Summary {
             self.nextest.clear();
             self.nextest.push(line.to_owned());
         } else if !self.nextest.is_empty() {
+            // Cargo's own last word is not the runner's.
+            if words.starts_with("error:") {
+                return;
+            }
             self.nextest.push(line.to_owned());
         } else if let Some(result) = words.strip_prefix("test result: ") {
             self.libtest.binaries += 1;
@@ -75,7 +79,7 @@ mod tests {
     #[test]
     fn the_summary_of_nextest_starts_at_its_line_and_keeps_the_failures_after_it() {
         let output = "        PASS [   0.003s] a b\n------------\n     Summary [   0.1s] 2 tests run: \
-                      1 passed, 1 failed, 0 skipped\n        FAIL [   0.003s] c d\n";
+                      1 passed, 1 failed, 0 skipped\n        FAIL [   0.003s] c d\nerror: test run failed\n";
         assert_eq!(
             summary_of(output),
             [
