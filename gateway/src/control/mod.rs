@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::health::Component;
 use crate::admin::{self, AdminState, BindError};
+use crate::demo::gateway_process::end_with_owner;
 use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
 use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
@@ -90,6 +91,7 @@ pub enum RunError {
 ///
 /// One clear sentence on why it cannot run.
 pub fn run(options: RunOptions) -> Result<(), RunError> {
+    end_with_owner().map_err(io::Error::from)?;
     let (configuration, mut plan) = Configuration::open(&options.config)?;
     if let Some(workers) = options.workers {
         plan.gateway.workers = workers;
