@@ -1,5 +1,7 @@
 //! The annotated example is a valid configuration and shows every key there is.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,77 @@ fn the_example_is_proven_and_its_tenants_share_customer_addresses() {
     assert_eq!(nat.inbound[1].port_count, 100);
     let nat = fabrikam.nat.as_ref().unwrap();
     assert_eq!(nat.addresses[0].to_string(), "203.0.113.30");
+}
+
+#[test]
+fn the_example_is_valid_by_the_json_schema() {
+    let schema = json_schema();
+    for (kind, file) in [
+        ("gateway", "gateway.yaml"),
+        ("tenant", "tenants.d/contoso.yaml"),
+        ("tenant", "tenants.d/fabrikam.yaml"),
+    ] {
+        let text = std::fs::read_to_string(directory().join(file)).unwrap();
+        let value: Value = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(violation(&schema[kind], &value), None, "{file}");
+    }
+    let wrong = serde_json::json!({ "tenant": "a", "routing_domain": "x", "subnets": [] });
+    assert!(violation(&schema["tenant"], &wrong).is_some());
+}
+
+/// The first value that violates the schema, by the keywords that the schemas use; patterns are
+/// the editor's affair.
+fn violation(schema: &Value, value: &Value) -> Option<String> {
+    for (keyword, bound) in schema.as_object().unwrap() {
+        let holds = match keyword.as_str() {
+            "type" => match bound.as_str().unwrap() {
+                "object" => value.is_object(),
+                "array" => value.is_array(),
+                "string" => value.is_string(),
+                "integer" => value.is_u64(),
+                "boolean" => value.is_boolean(),
+                other => panic!("type {other}"),
+            },
+            "enum" => bound.as_array().unwrap().contains(value),
+            "const" => bound == value,
+            "minimum" => value.as_u64() >= bound.as_u64(),
+            "maximum" => value.as_u64() <= bound.as_u64(),
+            "minItems" => value.as_array().unwrap().len() as u64 >= bound.as_u64().unwrap(),
+            "maxItems" => value.as_array().unwrap().len() as u64 <= bound.as_u64().unwrap(),
+            "required" => {
+                bound.as_array().unwrap().iter().all(|key| !value[key.as_str().unwrap()].is_null())
+            }
+            "anyOf" => {
+                bound.as_array().unwrap().iter().any(|schema| violation(schema, value).is_none())
+            }
+            "items" => {
+                let items = value.as_array().into_iter().flatten();
+                if let Some(inner) = items.filter_map(|item| violation(bound, item)).next() {
+                    return Some(inner);
+                }
+                true
+            }
+            "properties" => {
+                for (key, inner) in value.as_object().into_iter().flatten() {
+                    if let Some(inner) = bound.get(key).and_then(|schema| violation(schema, inner))
+                    {
+                        return Some(inner);
+                    }
+                }
+                true
+            }
+            "additionalProperties" => {
+                let keys = value.as_object().into_iter().flatten().map(|(key, _)| key);
+                keys.clone().all(|key| schema["properties"].get(key).is_some())
+            }
+            "$schema" | "title" | "description" | "pattern" => true,
+            other => panic!("keyword {other}"),
+        };
+        if !holds {
+            return Some(format!("{value} violates {keyword} {bound}"));
+        }
+    }
+    None
 }
 
 #[test]

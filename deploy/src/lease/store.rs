@@ -314,7 +314,7 @@ mod tests {
         LeaseStore::open(directory.path()).unwrap().save(&generation(1)).unwrap();
         let whole = fs::read(&file).unwrap();
         let (mut damaged, mut harmless) = (0, 0);
-        let dense = (0..512).chain((512..whole.len()).step_by(997));
+        let dense = (0..320).chain((320..whole.len()).step_by(2003));
         for at in dense {
             let mut bytes = whole.clone();
             bytes[at] ^= 0xff;

@@ -53,7 +53,7 @@ record! {
         /// The MAC address of every default gateway inside routing domains.
         /// Default: 02:6e:76:67:00:01.
         optional gateway_mac: MacAddress,
-        /// Entries of each worker's flow table, a power of two, 1024 to 16777216 (64 bytes each).
+        /// Entries of each worker's flow table, a power of two, 1024 to 16777216.
         /// Default: 262144. A change needs a restart.
         optional flow_entries: Number<1024, 16_777_216>,
     }

@@ -395,13 +395,26 @@ words! {
     }
 }
 
-words! {
-    /// `true` and `false`.
-    Switch {
-        /// Yes.
-        On = "true",
-        /// No.
-        Off = "false",
+/// `true` or `false`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+impl Scalar for Switch {
+    const EXPECTED: &'static str = "`true` or `false`";
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "true" => Ok(Self::On),
+            "false" => Ok(Self::Off),
+            other => Err(format!("`{}` is neither `true` nor `false`", other.escape_debug())),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "boolean" })
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct PoolDraft {
     pub(super) pool: LeasePool,
     pub(super) prefixes: Vec<At<Prefix>>,
     pub(super) place: Place,
+    /// Whether none of its prefixes had to be left out after an error.
+    pub(super) whole: bool,
 }
 
 impl GatewayDraft {
@@ -253,7 +255,8 @@ fn prove_pool(pool: &At<Pool>, findings: &mut Findings) -> Option<PoolDraft> {
         prefixes: usable.iter().map(|prefix| prefix.value).collect(),
         excepted: excepted.iter().map(|except| except.value.0).collect(),
     };
-    Some(PoolDraft { pool: lease_pool, prefixes: usable, place: name.place })
+    let whole = usable.len() == prefixes.len();
+    Some(PoolDraft { pool: lease_pool, prefixes: usable, place: name.place, whole })
 }
 
 fn prove_flow_entries(file: Option<&GatewayFile>, findings: &mut Findings) -> usize {

@@ -111,7 +111,7 @@ fn prove_pools_suffice(
     if !gateway.intact {
         return;
     }
-    for draft in &gateway.pools {
+    for draft in gateway.pools.iter().filter(|draft| draft.whole) {
         let demands = tenants.iter().filter_map(|tenant| match &tenant.nat.as_ref()?.demand {
             Demand::Leased { pool, count, place } if *pool == draft.pool.name => {
                 Some((tenant.label(), *count, *place))

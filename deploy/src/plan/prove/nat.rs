@@ -79,7 +79,8 @@ fn prove_demand(
         Some(At { value: NatAddresses::Explicit(addresses), .. }) => {
             prove_explicit(&addresses.0, findings);
             for address in &addresses.0 {
-                if let (Some(draft), IpAddr::V4(v4)) = (known, address.value.ip())
+                let whole = known.filter(|draft| draft.whole);
+                if let (Some(draft), IpAddr::V4(v4)) = (whole, address.value.ip())
                     && !draft.pool.prefixes.iter().any(|prefix| prefix.contains(v4.into()))
                 {
                     let message = format!("{v4} is not in pool `{}`", draft.pool.name);
@@ -167,7 +168,7 @@ fn prove_rule_target(to: &At<CustomerAddress>, tenant: &TenantDraft, findings: &
         .routes
         .iter()
         .any(|route| matches!(route.target, RouteTarget::Via(_)) && route.prefix.contains(address));
-    if !routed && tenant.intact {
+    if !routed && tenant.intact && tenant.routes_known {
         let message = format!("{address} is in no subnet and behind no route of this tenant");
         findings.error(to.place, message);
     }

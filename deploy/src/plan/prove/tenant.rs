@@ -35,6 +35,8 @@ pub(super) struct TenantDraft {
     /// Every provider address the tenant names, with the first place.
     pub(super) providers: HashMap<ProviderAddress, Place>,
     pub(super) routes: Vec<RoutePlan>,
+    /// Whether none of the routes had to be left out after an error.
+    pub(super) routes_known: bool,
     pub(super) nat: Option<NatDraft>,
     pub(super) front_end_prefixes: Vec<At<Prefix>>,
     pub(super) limits: TenantLimits,
@@ -97,6 +99,7 @@ pub(super) fn prove_tenant(
         endpoints: Vec::new(),
         providers: HashMap::new(),
         routes: Vec::new(),
+        routes_known: false,
         nat: None,
         front_end_prefixes: entries(&file.front_end_prefixes).to_vec(),
         limits: file
@@ -109,6 +112,7 @@ pub(super) fn prove_tenant(
     let customers =
         EndpointProof::new(gateway, &mut draft, findings).prove(entries(&file.endpoints));
     draft.routes = prove_routes(entries(&file.routes), &draft, &customers, findings);
+    draft.routes_known = draft.routes.len() == entries(&file.routes).len();
     prove_front_end_prefixes(&draft, findings);
     draft.nat = file.nat.as_ref().and_then(|nat| prove_nat(nat, &draft, gateway, findings));
     draft

@@ -190,6 +190,14 @@ fn the_plan_is_what_the_files_say() {
 }
 
 #[test]
+fn a_default_route_beside_nat_is_allowed() {
+    let [gateway, a, b] = base();
+    let a = a.replace("10.50.0.0/16", "0.0.0.0/0");
+    let plan = prove_texts(&[gateway, a, b], &Leases::default()).unwrap().plan;
+    assert_eq!(plan.tenants[0].routes[0].prefix, nvgate_model::Prefix::DEFAULT_V4);
+}
+
+#[test]
 fn names_of_files_and_new_tenants_do_not_move_leases() {
     let first = prove_texts(&base(), &Leases::default()).unwrap();
     let newcomer = A

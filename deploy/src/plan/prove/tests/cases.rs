@@ -313,6 +313,18 @@ pub(super) const CASES: &[Case] = &[
         &[("a", "sessions: 100", "sessions: 100\n  sessions_per_customer: ^^101")],
         "101 sessions of one customer address are more than the tenant's 100",
     ),
+    case(
+        &[("a", "- prefix: 10.50.0.0/16\n    via: 10.2.0.20", "- ^^prefix: 10.50.0.0/16")],
+        "missing key `via` or `blackhole: true` in a route",
+    ),
+    case(
+        &[("a", "blackhole: true", "blackhole: ^^yes")],
+        "`blackhole`: `yes` is neither `true` nor `false`",
+    ),
+    case(
+        &[("gateway", "203.0.113.0/29", "^^'2001:db8::/64'")],
+        "2001:db8::/64 is not IPv4; NAT translates to IPv4 addresses only",
+    ),
     // NAT.
     case(
         &[("a", "pool: public", "pool: ^^pubic")],
