@@ -94,6 +94,7 @@ impl Rig {
     pub fn new(plan: &Plan, workers: u16) -> Self {
         let mut rig = Self::with(plan, &RigOptions { workers, ..RigOptions::default() });
         rig.run();
+        rig.advance(Duration::from_secs(3));
         rig.take(PortRole::FrontEnd);
         rig
     }
