@@ -1,8 +1,12 @@
-//! What only the whole can show: interoperation of the running gateway with real peers.
+//! What only the whole can show: a gateway on simulated ports against a naive model, and
+//! interoperation of the running gateway with real peers.
 
+pub mod frames;
 pub mod ovs_capture;
 pub mod ovs_host;
 pub mod ovs_http;
 pub mod ovs_lab;
 pub mod ovs_topology;
+pub mod rig;
+pub mod rig_plan;
 pub mod skip;

@@ -1,8 +1,7 @@
 //! What the gateway itself says: ICMP errors towards senders, and answers of its own addresses.
 
-use std::net::IpAddr;
-
 use nvgate_model::DropReason;
+use nvgate_nvgre::lookup::EndpointIndex;
 use nvgate_packet::buf::{HEADROOM, Offload, PacketBuf};
 use nvgate_packet::flow_key::flow_hash;
 use nvgate_packet::headers::{self, Headers};
@@ -10,7 +9,6 @@ use nvgate_packet::icmp::{self, Problem};
 
 use super::egress::{Link, send};
 use super::forward::link_of;
-use super::route::{Decision, decide_inbound};
 use super::{Dispatcher, Io, Verdict};
 use crate::endpoint::Endpoint;
 use crate::snapshot::{Domain, Snapshot};
@@ -34,17 +32,17 @@ const fn problem_of(reason: DropReason, mtu: u16) -> Option<Problem> {
 }
 
 impl Dispatcher {
-    /// Tells the sender inside the domain why its packet was dropped, within the tenant's budget.
+    /// Tells the endpoint `speaker` why the packet it sent was dropped, within the tenant's budget.
     /// The view begins at the IP header of the packet as it came in.
     #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
     pub(super) fn tell_sender(
         &mut self,
         snapshot: &Snapshot,
         domain: &Domain,
+        speaker: EndpointIndex,
         packet: &PacketBuf<'_>,
         headers: &Headers,
-        reason: DropReason,
-        mtu: u16,
+        (reason, mtu): (DropReason, u16),
         io: &mut Io<'_>,
     ) {
         let Some(problem) = problem_of(reason, mtu) else { return };
@@ -58,7 +56,7 @@ impl Dispatcher {
         let out = &mut self.answer[HEADROOM..];
         if let Some(length) = icmp::write_error(out, bytes, headers, from, problem) {
             // An answer that cannot be sent is an answer the sender does without.
-            let _ = self.send_answer(snapshot, domain, length, io);
+            let _ = self.send_answer(snapshot, domain, speaker, length, io);
         }
     }
 
@@ -98,12 +96,13 @@ impl Dispatcher {
         }
     }
 
-    /// Gives a packet for the gateway's own address to the domain's endpoint and sends what it
-    /// answers. The view begins at the IP header.
+    /// Gives a packet that the endpoint `speaker` sent to the gateway's own address to the
+    /// domain's stack and sends back what that answers. The view begins at the IP header.
     pub(super) fn punt(
         &mut self,
         snapshot: &Snapshot,
         domain: &Domain,
+        speaker: EndpointIndex,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
         io: &mut Io<'_>,
@@ -127,26 +126,24 @@ impl Dispatcher {
         let length = endpoint
             .answer(now, destination, packet.bytes(), &mut self.answer[HEADROOM..])
             .ok_or(DropReason::NotServed)?;
-        self.send_answer(snapshot, domain, length, io)?;
+        self.send_answer(snapshot, domain, speaker, length, io)?;
         Ok(Verdict::Punt)
     }
 
-    /// Sends the IP packet in the answer buffer to its destination inside the domain.
+    /// Sends the IP packet in the answer buffer back to the endpoint that is answered: it was
+    /// proven to speak for the address, which may mean something on its link only.
     fn send_answer(
         &mut self,
         snapshot: &Snapshot,
         domain: &Domain,
+        speaker: EndpointIndex,
         length: usize,
         io: &mut Io<'_>,
     ) -> Result<(), DropReason> {
         let bytes = &self.answer[HEADROOM..HEADROOM + length];
         let headers = Headers::parse(bytes)?;
-        let destination: IpAddr = headers::destination(bytes, headers.family);
         let hash = flow_hash(bytes, &headers, self.config.seed);
-        let Decision::Overlay(index) = decide_inbound(domain, destination) else {
-            return Err(DropReason::UnknownCustomer);
-        };
-        let compiled = self.towards_endpoint(snapshot, domain, index, hash)?;
+        let compiled = self.towards_endpoint(snapshot, domain, speaker, hash)?;
         let link = link_of(snapshot, domain, &compiled)?;
         let mut packet =
             PacketBuf::new(&mut self.answer[..], HEADROOM, HEADROOM + length, Offload::default());

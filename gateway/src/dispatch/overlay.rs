@@ -220,15 +220,22 @@ impl Dispatcher {
         expose_ip(packet, ip_at, headers)?;
         rewrite::set_traffic_class(packet.bytes_mut(), headers.family, class);
         match decision {
-            Decision::Gateway => return self.punt(snapshot, domain, packet, headers, io),
+            Decision::Gateway => return self.punt(snapshot, domain, speaker, packet, headers, io),
             Decision::Discard(reason) => return Err(reason),
             Decision::Unreachable(reason) => {
-                self.tell_sender(snapshot, domain, packet, headers, reason, 0, io);
+                self.tell_sender(snapshot, domain, speaker, packet, headers, (reason, 0), io);
                 return Err(reason);
             }
             Decision::Overlay(_) | Decision::Translate | Decision::Untranslated => {}
         }
-        let planned = self.plan_outbound(snapshot, domain, packet, headers, (decision, speaker))?;
+        let planned =
+            match self.plan_outbound(snapshot, domain, packet, headers, (decision, speaker)) {
+                Ok(planned) => planned,
+                Err(reason) => {
+                    self.tell_sender(snapshot, domain, speaker, packet, headers, (reason, 0), io);
+                    return Err(reason);
+                }
+            };
         let back = domain.lookup.endpoint(speaker).and_then(|endpoint| {
             snapshot.fabric.host(*endpoint.hosts().first()?).map(|host| host.mtu)
         });
@@ -236,7 +243,7 @@ impl Dispatcher {
         clamp_mss(packet, headers, largest_segment(carried, headers.family));
         if let Err(reason) = check(packet.bytes(), packet.offload(), headers, &planned.compiled) {
             let mtu = planned.compiled.mtu;
-            self.tell_sender(snapshot, domain, packet, headers, reason, mtu, io);
+            self.tell_sender(snapshot, domain, speaker, packet, headers, (reason, mtu), io);
             return Err(reason);
         }
         self.execute(snapshot, domain, packet, headers, &arrival.flow, &planned, io)
