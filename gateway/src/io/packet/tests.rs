@@ -342,3 +342,22 @@ fn a_waker_ends_the_wait_once() {
     wait(&mut [], &waker, Duration::from_millis(100)).unwrap();
     assert!(started.elapsed() >= Duration::from_millis(100));
 }
+
+#[test]
+fn without_the_capability_the_error_says_what_to_do() {
+    let Some(lab) = Lab::new() else { return };
+    let refused = lab.client.run(|| {
+        // SAFETY: the call takes no pointers. Unlike libc's function of that name it changes the
+        // calling thread only, which ends with the test.
+        if unsafe { libc::syscall(libc::SYS_setresuid, -1, 65_534, -1) } != 0 {
+            return None;
+        }
+        let (admit, workers) = (Admit::Gre, NonZeroUsize::MIN);
+        Some(open(&PortOptions { link: "c", admit, workers, ring_slots: 64 }).map(|_| ()))
+    });
+    let Some(refused) = refused else {
+        println!("SKIPPED: this user namespace has no user without capabilities");
+        return;
+    };
+    assert!(matches!(refused, Err(OpenError::MissingCapability { .. })), "{refused:?}");
+}
