@@ -142,7 +142,9 @@ impl Bench {
             PortRole::Fabric => PortRole::FrontEnd,
             PortRole::FrontEnd => PortRole::Fabric,
         };
-        let Tx::Sim(tx) = &mut self.worker.port(out).tx else { unreachable!("ports are simulated") };
+        let Tx::Sim(tx) = &mut self.worker.port(out).tx else {
+            unreachable!("ports are simulated")
+        };
         tx.take(|frame, _| frame.to_vec()).expect("the flow's packet is forwarded")
     }
 
@@ -244,9 +246,8 @@ fn plan(vms: usize, flows: usize) -> Plan {
         provider_addresses: vec![ProviderAddress(HOST_PA.into())],
     });
     // Half of each address's ports, so that lending one stays quick.
-    let addresses = (0..=flows as u32 / 32_000).map(|index| {
-        FrontEndAddress(Ipv4Addr::from_bits(0xcb00_7100 + index).into())
-    });
+    let addresses = (0..=flows as u32 / 32_000)
+        .map(|index| FrontEndAddress(Ipv4Addr::from_bits(0xcb00_7100 + index).into()));
     Plan {
         gateway: GatewayPlan {
             workers: std::num::NonZeroUsize::MIN,
@@ -290,7 +291,8 @@ fn plan(vms: usize, flows: usize) -> Plan {
 }
 
 fn host() -> HostView {
-    let link = |index, mac| LinkFacts { index, mac, mtu: 1500, running: true, addresses: Vec::new() };
+    let link =
+        |index, mac| LinkFacts { index, mac, mtu: 1500, running: true, addresses: Vec::new() };
     let route = |prefix: &str, link, gateway: Option<Ipv4Addr>| Route {
         prefix: prefix.parse().expect("a prefix"),
         metric: 0,
@@ -300,8 +302,11 @@ fn host() -> HostView {
     };
     let router = Ipv4Addr::new(198, 51, 100, 1);
     HostView {
-        links: [("fabric".to_owned(), link(1, FABRIC_MAC)), ("front".to_owned(), link(2, FRONT_MAC))]
-            .into(),
+        links: [
+            ("fabric".to_owned(), link(1, FABRIC_MAC)),
+            ("front".to_owned(), link(2, FRONT_MAC)),
+        ]
+        .into(),
         routes: vec![route("192.0.2.0/24", 1, None), route("0.0.0.0/0", 2, Some(router))],
         neighbours: [
             ((1, HOST_PA.into()), Neighbour { mac: HOST_MAC }),

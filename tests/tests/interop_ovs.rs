@@ -61,6 +61,9 @@ fn through(test: &str, workers: u8) -> Result<()> {
 /// All traffic, with captures around it.
 fn observed(topology: &Topology) -> Result<()> {
     let Topology { lab, fabric, server, tenants, .. } = topology;
+    for tenant in tenants {
+        warm_up(tenant).with_context(|| format!("the first packets of {}", tenant.facts.name))?;
+    }
     let strangers = Capture::start(lab, fabric, "gateway", "strangers", 1000, STRANGERS)?;
     let leaks = Capture::start(lab, server, "eth0", "leaks", 1000, LEAKS)?;
 
@@ -83,18 +86,28 @@ fn observed(topology: &Topology) -> Result<()> {
     no_frames(&leaks.end()?).context("on the front end")
 }
 
+/// The database in its subnet, over IPv6.
+const OTHER: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x10);
+
+/// Hosts and the gateway learn each other's link addresses, and Open vSwitch its tunnels: until it
+/// has, its host's kernel refuses what arrives for them.
+fn warm_up(tenant: &Tenant) -> Result<()> {
+    let (web, database) = (&tenant.web.namespace, &tenant.database.namespace);
+    for (vm, target) in
+        [(web, IpAddr::V4(SERVER)), (database, IpAddr::V4(SERVER)), (web, IpAddr::V6(OTHER))]
+    {
+        wait_until(Duration::from_secs(15), || vm.pings(target, 1, 56).ok().filter(|&all| all))
+            .with_context(|| format!("{target} never answers"))?;
+    }
+    Ok(())
+}
+
 /// The default gateways, the other subnet and the server answer echoes of all sizes a tenant has.
 fn echoes(tenant: &Tenant) -> Result<()> {
     let web = &tenant.web.namespace;
     let v4 = |address: Ipv4Addr| IpAddr::V4(address);
     let v6 = |subnet| IpAddr::V6(Ipv6Addr::new(0xfd00, subnet, 0, 0, 0, 0, 0, 1));
-    let other = IpAddr::V6(Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x10));
-    // Hosts and the gateway learn each other's link addresses first.
-    for (vm, target) in [(web, v4(SERVER)), (&tenant.database.namespace, v4(SERVER)), (web, other)]
-    {
-        wait_until(Duration::from_secs(15), || vm.pings(target, 1, 56).ok().filter(|&all| all))
-            .with_context(|| format!("{target} never answers"))?;
-    }
+    let other = IpAddr::V6(OTHER);
     for target in [v4(Ipv4Addr::new(10, 1, 0, 1)), v6(1), v4(DATABASE), other, v4(SERVER)] {
         ensure!(web.pings(target, 5, 56)?, "{target} does not answer every echo");
     }

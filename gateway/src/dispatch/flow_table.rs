@@ -1,8 +1,9 @@
 //! The flow table: exact match from a flow's key to what was decided for it.
 //!
 //! A cache of decisions, never the truth: NAT sessions live in `nat`, routes in the snapshot. It
-//! has a fixed size; a key may stand in one of [`WINDOW`] neighbouring entries, and when all are
-//! taken the one that was idle longest gives way.
+//! has a fixed size. A key has two buckets of [`WAYS`] entries and stands in the emptier one; short
+//! tags beside the entries say where to look, so that a lookup reads one entry. When both buckets
+//! are full, what is stale gives way, and then what was idle longest.
 
 use std::hint::black_box;
 
@@ -10,8 +11,8 @@ use nvgate_model::{DomainSlot, Tick};
 use nvgate_packet::flow_key::FlowKey;
 use nvgate_packet::rewrite::RewriteV4;
 
-/// Entries a key may stand in.
-pub const WINDOW: usize = 8;
+/// Entries of a bucket.
+pub const WAYS: usize = 8;
 
 /// Marks the absence of a session, an endpoint or a next hop in a compiled entry.
 pub const NONE: u32 = u32::MAX;
@@ -91,45 +92,81 @@ impl Compiled {
     }
 }
 
+/// The tags of one bucket; 0 marks a vacant entry.
+type Tags = [u16; WAYS];
+
 /// A table of compiled entries for one address family.
 #[derive(Debug)]
 pub struct FlowTable<K> {
+    tags: Vec<Tags>,
     entries: Vec<Entry<K>>,
     mask: usize,
 }
 
-/// What an insertion pushed out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Evicted {
-    /// The entry that gave way.
-    pub compiled: Compiled,
+/// The two buckets of a hash and its tag, taken from bits of their own.
+#[derive(Clone, Copy)]
+struct Place {
+    buckets: [usize; 2],
+    tag: u16,
 }
 
 impl<K: FlowKey> FlowTable<K> {
-    /// A table of `entries` entries, rounded up to a power of two of at least [`WINDOW`].
+    /// A table of `entries` entries, rounded up to a power of two of at least two buckets and at
+    /// most 2^24 of them.
     #[must_use]
     pub fn new(entries: usize) -> Self {
-        let size = entries.max(WINDOW).next_power_of_two();
-        let empty = Entry { key: K::default(), compiled: None };
-        // Room behind the last entry spares the window a wrap.
-        Self { entries: vec![empty; size + WINDOW - 1], mask: size - 1 }
+        let buckets = (entries / WAYS).next_power_of_two().clamp(2, 1 << 24);
+        let vacant = Entry { key: K::default(), compiled: None };
+        Self {
+            tags: vec![[0; WAYS]; buckets],
+            entries: vec![vacant; buckets * WAYS],
+            mask: buckets - 1,
+        }
     }
 
-    /// Touches the memory of this hash, so that a later lookup finds it in the cache.
     #[inline]
-    pub fn warm(&self, hash: u64) {
-        let at = hash as usize & self.mask;
-        black_box(self.entries[at].compiled.is_some());
+    const fn place(&self, hash: u64) -> Place {
+        let first = hash as usize & self.mask;
+        let second = (hash >> 24) as usize & self.mask;
+        // Two buckets even when the bits agree.
+        let second = if second == first { second ^ 1 } else { second };
+        let tag = (hash >> 48) as u16;
+        Place { buckets: [first, second], tag: if tag == 0 { 1 } else { tag } }
+    }
+
+    /// Where entries with this hash's tag stand.
+    #[inline]
+    fn candidates(&self, place: Place) -> impl Iterator<Item = usize> + '_ {
+        place.buckets.into_iter().flat_map(move |bucket| {
+            let matching = self.tags[bucket]
+                .iter()
+                .enumerate()
+                .fold(0_u32, |matching, (way, &tag)| matching | u32::from(tag == place.tag) << way);
+            Ways(matching).map(move |way| bucket * WAYS + way)
+        })
+    }
+
+    /// Touches the tags of this hash, so that [`warm_entry`](Self::warm_entry) finds them in the
+    /// cache.
+    #[inline]
+    pub fn warm_tags(&self, hash: u64) {
+        let [first, second] = self.place(hash).buckets;
+        black_box(self.tags[first][0] ^ self.tags[second][0]);
+    }
+
+    /// Touches the entry of this hash, so that a later lookup finds it in the cache.
+    #[inline]
+    pub fn warm_entry(&self, hash: u64) {
+        if let Some(position) = self.candidates(self.place(hash)).next() {
+            black_box(self.entries[position].compiled.is_some());
+        }
     }
 
     /// The position of the entry with this key.
     #[inline]
     #[must_use]
     pub fn find(&self, key: &K, hash: u64) -> Option<usize> {
-        let start = hash as usize & self.mask;
-        let window = &self.entries[start..start + WINDOW];
-        let at = window.iter().position(|entry| entry.key == *key && entry.compiled.is_some())?;
-        Some(start + at)
+        self.candidates(self.place(hash)).find(|&position| self.entries[position].key == *key)
     }
 
     /// The entry at `position`, if it is taken.
@@ -153,30 +190,39 @@ impl<K: FlowKey> FlowTable<K> {
         hash: u64,
         compiled: Compiled,
         stale: impl Fn(&Compiled) -> bool,
-    ) -> (usize, Option<Evicted>) {
-        let start = hash as usize & self.mask;
-        let mut choice = start;
-        let mut choice_age = 0;
-        let mut same = false;
-        for (offset, entry) in self.entries[start..start + WINDOW].iter().enumerate() {
-            let age = match &entry.compiled {
-                Some(_) if entry.key == key => {
-                    (choice, same) = (start + offset, true);
-                    break;
-                }
-                None => u64::MAX,
-                Some(taken) if stale(taken) => u64::MAX - 1,
-                Some(taken) => u64::from(compiled.tick.since(taken.tick)) + 1,
-            };
-            if age > choice_age {
-                (choice, choice_age) = (start + offset, age);
-            }
-        }
-        let entry = &mut self.entries[choice];
+    ) -> (usize, Option<Compiled>) {
+        let place = self.place(hash);
+        let position = match self.find(&key, hash).or_else(|| self.vacancy(place)) {
+            Some(position) => position,
+            None => self.idlest(place, compiled.tick, stale),
+        };
+        let entry = &mut self.entries[position];
+        let same = entry.key == key;
         let previous = entry.compiled.replace(compiled);
         entry.key = key;
-        let evicted = if same { None } else { previous.map(|compiled| Evicted { compiled }) };
-        (choice, evicted)
+        self.tags[position / WAYS][position % WAYS] = place.tag;
+        (position, previous.filter(|_| !same))
+    }
+
+    /// A vacant entry in the emptier bucket.
+    fn vacancy(&self, place: Place) -> Option<usize> {
+        let vacant = |bucket: &usize| self.tags[*bucket].iter().filter(|&&tag| tag == 0).count();
+        let [first, second] = place.buckets;
+        let bucket = if vacant(&second) > vacant(&first) { second } else { first };
+        let way = self.tags[bucket].iter().position(|&tag| tag == 0)?;
+        Some(bucket * WAYS + way)
+    }
+
+    /// The entry of both buckets that can best be spared.
+    fn idlest(&self, place: Place, now: Tick, stale: impl Fn(&Compiled) -> bool) -> usize {
+        let ways = place.buckets.into_iter().flat_map(|bucket| bucket * WAYS..(bucket + 1) * WAYS);
+        let idle = |position: &usize| match &self.entries[*position].compiled {
+            None => u64::MAX,
+            Some(taken) if stale(taken) => u64::MAX - 1,
+            Some(taken) => u64::from(now.since(taken.tick)),
+        };
+        // Of equally idle ones the first: the choice is a function of the table alone.
+        ways.rev().max_by_key(idle).unwrap_or(place.buckets[0] * WAYS)
     }
 
     /// Empties the entry at `position` when it belongs to this domain and session.
@@ -186,8 +232,27 @@ impl<K: FlowKey> FlowTable<K> {
                 .compiled
                 .is_some_and(|compiled| compiled.domain == domain && compiled.session == session)
         {
-            entry.compiled = None;
+            // The key goes too: a vacant entry must not be found by it.
+            *entry = Entry { key: K::default(), compiled: None };
+            self.tags[position / WAYS][position % WAYS] = 0;
         }
+    }
+}
+
+/// The positions of the set bits, lowest first.
+struct Ways(u32);
+
+impl Iterator for Ways {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let way = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(way)
     }
 }
 
@@ -214,27 +279,27 @@ mod tests {
     }
 
     #[test]
-    fn the_entry_idle_longest_gives_way_when_a_window_is_full() {
-        let mut table = FlowTable::new(WINDOW);
-        for port in 0..WINDOW as u16 {
-            let (_, evicted) =
-                table.insert(key(port), 0, compiled(port.into(), 100 + u32::from(port)), |_| false);
-            assert_eq!(evicted, None);
+    fn the_entry_idle_longest_gives_way_when_both_buckets_are_full() {
+        let mut table = FlowTable::new(0);
+        let slots = 2 * WAYS as u16;
+        for port in 0..slots {
+            let entry = compiled(port.into(), 100 + u32::from(port));
+            assert_eq!(table.insert(key(port), 0, entry, |_| false).1, None);
         }
         let (_, evicted) = table.insert(key(99), 0, compiled(99, 200), |_| false);
-        assert_eq!(evicted.map(|evicted| evicted.compiled.session), Some(0));
+        assert_eq!(evicted.map(|evicted| evicted.session), Some(0));
         assert!(table.find(&key(0), 0).is_none());
-        assert!(table.find(&key(99), 0).is_some());
+        assert!((1..slots).chain([99]).all(|port| table.find(&key(port), 0).is_some()));
     }
 
     #[test]
     fn a_stale_entry_gives_way_first_and_the_same_key_is_replaced() {
-        let mut table = FlowTable::new(WINDOW);
-        for port in 0..WINDOW as u16 {
+        let mut table = FlowTable::new(0);
+        for port in 0..2 * WAYS as u16 {
             table.insert(key(port), 0, compiled(port.into(), 100), |_| false);
         }
         let (_, evicted) = table.insert(key(99), 0, compiled(99, 100), |entry| entry.session == 5);
-        assert_eq!(evicted.map(|evicted| evicted.compiled.session), Some(5));
+        assert_eq!(evicted.map(|evicted| evicted.session), Some(5));
         let (position, evicted) = table.insert(key(99), 0, compiled(7, 101), |_| false);
         assert_eq!(evicted, None);
         assert_eq!(table.at(position).map(|entry| entry.session), Some(7));
@@ -242,12 +307,23 @@ mod tests {
 
     #[test]
     fn removal_asks_for_the_owner() {
-        let mut table = FlowTable::new(WINDOW);
+        let mut table = FlowTable::new(0);
         let (position, _) = table.insert(key(1), 0, compiled(1, 0), |_| false);
         table.remove(position, 0, 2);
         table.remove(position, 1, 1);
         assert!(table.at(position).is_some());
         table.remove(position, 0, 1);
         assert!(table.find(&key(1), 0).is_none());
+    }
+
+    #[test]
+    fn a_table_half_full_pushes_nothing_out() {
+        let mut table = FlowTable::new(1 << 14);
+        let keys = || (0..1 << 13).map(key);
+        for key in keys() {
+            let (_, evicted) = table.insert(key, key.hash(3), compiled(0, 0), |_| false);
+            assert_eq!(evicted, None);
+        }
+        assert!(keys().all(|key| table.find(&key, key.hash(3)).is_some()));
     }
 }

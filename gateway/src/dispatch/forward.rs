@@ -183,13 +183,23 @@ pub(super) fn hand_on(
 }
 
 impl Dispatcher {
-    /// Brings the flow table's memory of an arrived packet into the cache.
+    /// Brings what the flow table knows of arrived packets into the cache: all tags, then all
+    /// entries, so that the memory's latencies overlap.
     #[inline]
-    pub(super) fn warm(&self, flow: &Flow) {
-        match flow {
-            Flow::V4 { hash, .. } => self.flows_v4.warm(*hash),
-            Flow::V6 { hash, .. } => self.flows_v6.warm(*hash),
-            Flow::None | Flow::Bad(_) => {}
+    pub(super) fn warm<'f>(&self, flows: impl Iterator<Item = &'f Flow> + Clone) {
+        for flow in flows.clone() {
+            match flow {
+                Flow::V4 { hash, .. } => self.flows_v4.warm_tags(*hash),
+                Flow::V6 { hash, .. } => self.flows_v6.warm_tags(*hash),
+                Flow::None | Flow::Bad(_) => {}
+            }
+        }
+        for flow in flows {
+            match flow {
+                Flow::V4 { hash, .. } => self.flows_v4.warm_entry(*hash),
+                Flow::V6 { hash, .. } => self.flows_v6.warm_entry(*hash),
+                Flow::None | Flow::Bad(_) => {}
+            }
         }
     }
 
@@ -342,11 +352,11 @@ impl Dispatcher {
         };
         if let Some(evicted) = evicted {
             self.config.counters.flow_evictions.add(1);
-            if evicted.compiled.session != NONE
-                && let Some(Some(state)) = self.domains.get_mut(evicted.compiled.domain as usize)
+            if evicted.session != NONE
+                && let Some(Some(state)) = self.domains.get_mut(evicted.domain as usize)
                 && let Some(nat) = &mut state.nat
             {
-                nat.evicted(evicted.compiled.session, position, evicted.compiled.tick);
+                nat.evicted(evicted.session, position, evicted.tick);
             }
         }
         if compiled.session != NONE

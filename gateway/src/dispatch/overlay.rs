@@ -66,9 +66,7 @@ impl Dispatcher {
             .iter()
             .map(|packet| classify(snapshot, packet.bytes(), self.config.seed))
             .collect();
-        for arrival in arrivals.iter().flatten() {
-            self.warm(&arrival.flow);
-        }
+        self.warm(arrivals.iter().flatten().map(|arrival| &arrival.flow));
         for (packet, arrival) in batch.iter_mut().zip(arrivals) {
             let packets = super::wire_packets(packet);
             let ended = self.overlay_arrival(snapshot, packet, arrival, Owner::Unknown, io);

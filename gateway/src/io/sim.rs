@@ -53,9 +53,9 @@ impl SimRx {
     }
 
     pub(super) fn receive<'a>(&'a mut self, batch: &mut Batch<'a>) {
-        let run = self.waiting.min(BATCH).min(self.slots.len() - self.first);
-        self.lent = run;
-        for slot in &mut self.slots[self.first..self.first + run] {
+        self.lent = self.waiting.min(BATCH);
+        let (wrapped, front) = self.slots.split_at_mut(self.first);
+        for slot in front.iter_mut().chain(wrapped).take(self.lent) {
             let back = HEADROOM + slot.length;
             batch.push(PacketBuf::new(&mut slot.storage, HEADROOM, back, slot.offload));
         }
