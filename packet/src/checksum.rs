@@ -9,23 +9,23 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 #[inline]
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u16 {
+    // The sum of byte-swapped words is the byte-swapped sum (RFC 1071 section 2 (B)), so words are
+    // read the way the processor likes them.
+    let (words, rest) = bytes.as_chunks::<8>();
     let mut total = 0_u64;
-    let mut chunks = bytes.chunks_exact(32);
-    for chunk in &mut chunks {
-        let mut partial = 0_u64;
-        for word in chunk.chunks_exact(4) {
-            partial += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-        }
-        total += partial;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        total += (word & 0xffff_ffff) + (word >> 32);
     }
-    let mut words = chunks.remainder().chunks_exact(2);
-    for word in &mut words {
-        total += u64::from(u16::from_be_bytes([word[0], word[1]]));
+    let (words, rest) = rest.as_chunks::<4>();
+    for word in words {
+        total += u64::from(u32::from_le_bytes(*word));
     }
-    if let [last] = words.remainder() {
-        total += u64::from(*last) << 8;
+    let mut tail = [0; 4];
+    for (to, from) in tail.iter_mut().zip(rest) {
+        *to = *from;
     }
-    fold(total)
+    fold(total + u64::from(u32::from_le_bytes(tail))).swap_bytes()
 }
 
 /// Folds a wide sum to 16 bits with end-around carry.
