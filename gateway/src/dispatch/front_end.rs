@@ -208,12 +208,12 @@ impl Dispatcher {
                 return Err(reason);
             }
         };
-        clamp_mss(packet, headers, largest_segment(planned.compiled.mtu, headers.family));
         if let Err(reason) = check(packet.bytes(), packet.offload(), headers, &planned.compiled) {
             let mtu = planned.compiled.mtu;
             self.tell_remote(snapshot, domain, packet, headers, reason, mtu, io);
             return Err(reason);
         }
+        clamp_mss(packet, headers, largest_segment(planned.compiled.mtu, headers.family));
         self.execute(snapshot, domain, packet, headers, &arrival.flow, &planned, io)
     }
 
@@ -236,6 +236,17 @@ impl Dispatcher {
             Family::V4 => ETHERTYPE_IPV4,
             Family::V6 => ETHERTYPE_IPV6,
         };
+        self.turn_back(snapshot, packet, ethertype, io)
+    }
+
+    /// Takes the IP packet of a view as if it had come from the front end.
+    pub(super) fn turn_back(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut PacketBuf<'_>,
+        ethertype: u16,
+        io: &mut Io<'_>,
+    ) -> Result<Verdict, DropReason> {
         let ethernet = packet.prepend::<ETHERNET_LENGTH>().map_err(|_| DropReason::NoHeadroom)?;
         let mac = snapshot.front_end.mac;
         nvgate_nvgre::encap::write_inner_ethernet(ethernet, mac, mac, ethertype);

@@ -237,13 +237,13 @@ impl Dispatcher {
         let back = domain.lookup.endpoint(speaker).and_then(|endpoint| {
             snapshot.fabric.host(*endpoint.hosts().first()?).map(|host| host.mtu)
         });
-        let carried = planned.compiled.mtu.min(back.unwrap_or(u16::MAX));
-        clamp_mss(packet, headers, largest_segment(carried, headers.family));
         if let Err(reason) = check(packet.bytes(), packet.offload(), headers, &planned.compiled) {
             let mtu = planned.compiled.mtu;
             self.tell_sender(snapshot, domain, speaker, packet, headers, (reason, mtu), io);
             return Err(reason);
         }
+        let carried = planned.compiled.mtu.min(back.unwrap_or(u16::MAX));
+        clamp_mss(packet, headers, largest_segment(carried, headers.family));
         self.execute(snapshot, domain, packet, headers, &arrival.flow, &planned, io)
     }
 
