@@ -44,7 +44,10 @@ fn main() {
     println!("machine: {}, {} cores; one worker, one core", cpu(), cores());
     println!("packets: UDP, {PAYLOAD} bytes of payload, flows in random order; median of {ROUNDS}");
     println!("{:>9} {:>10} {:>8} {:>12} {:>8}", "flows", "direction", "ns", "packets/s", "spread");
-    for flows in [1, 1 << 16, 1 << 20] {
+    // `cargo bench --bench forward -- 65536` measures one number of flows.
+    let chosen: Vec<usize> = std::env::args().filter_map(|text| text.parse().ok()).collect();
+    let all = vec![1, 1 << 16, 1 << 20];
+    for flows in if chosen.is_empty() { all } else { chosen } {
         let mut bench = Bench::new(flows);
         for role in [PortRole::Fabric, PortRole::FrontEnd] {
             let mut nanos: Vec<f64> = (0..ROUNDS).map(|_| bench.round(role)).collect();

@@ -38,7 +38,8 @@ impl Endpoint {
     pub fn new(domain: &Domain, seed: u64, now: Instant) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed ^ u64::from(domain.slot.0);
-        let mut idle = Wire { inbound: None, outbound: None };
+        let (mut wire, mut length) = (Wire { inbound: None, outbound: None }, None);
+        let mut idle = Port { wire: &mut wire, length: &mut length };
         let interface = Interface::new(config, &mut idle, stack_time(now));
         Self { interface, sockets: SocketSet::new(Vec::new()) }
     }
@@ -149,32 +150,6 @@ impl<'w> Device for Port<'_, 'w> {
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
         let out = self.wire.outbound.take()?;
         Some(Leaving { out, length: self.length })
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        capabilities()
-    }
-}
-
-impl Device for Wire<'_> {
-    type RxToken<'a>
-        = Arriving<'a>
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = Leaving<'a, 'a>
-    where
-        Self: 'a;
-
-    fn receive(
-        &mut self,
-        _: smoltcp::time::Instant,
-    ) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        None
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
-        None
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

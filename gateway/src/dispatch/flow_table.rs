@@ -11,6 +11,8 @@ use nvgate_model::{DomainSlot, Tick};
 use nvgate_packet::flow_key::FlowKey;
 use nvgate_packet::rewrite::RewriteV4;
 
+use crate::io::memory::table;
+
 /// Entries of a bucket.
 pub const WAYS: usize = 8;
 
@@ -118,8 +120,8 @@ impl<K: FlowKey> FlowTable<K> {
         let buckets = (entries / WAYS).next_power_of_two().clamp(2, 1 << 24);
         let vacant = Entry { key: K::default(), compiled: None };
         Self {
-            tags: vec![[0; WAYS]; buckets],
-            entries: vec![vacant; buckets * WAYS],
+            tags: table(buckets, [0; WAYS]),
+            entries: table(buckets * WAYS, vacant),
             mask: buckets - 1,
         }
     }

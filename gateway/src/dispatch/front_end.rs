@@ -71,7 +71,7 @@ impl Dispatcher {
             .map(|packet| classify(snapshot, packet.bytes(), self.config.seed))
             .collect();
         self.warm(arrivals.iter().flatten().map(|arrival| &arrival.flow));
-        for (packet, arrival) in batch.iter_mut().zip(arrivals) {
+        for (packet, arrival) in batch.iter_mut().zip(&arrivals) {
             let packets = super::wire_packets(packet);
             let ended = self.front_end_arrival(snapshot, packet, arrival, Owner::Unknown, io);
             self.account(&ended, packets);
@@ -87,7 +87,7 @@ impl Dispatcher {
         io: &mut Io<'_>,
     ) -> Ended<'s> {
         let arrival = classify(snapshot, packet.bytes(), self.config.seed);
-        self.front_end_arrival(snapshot, packet, arrival, owner, io)
+        self.front_end_arrival(snapshot, packet, &arrival, owner, io)
     }
 
     #[inline]
@@ -95,16 +95,16 @@ impl Dispatcher {
         &mut self,
         snapshot: &'s Snapshot,
         packet: &mut PacketBuf<'_>,
-        arrival: Option<FrontEndArrival>,
+        arrival: &Option<FrontEndArrival>,
         owner: Owner,
         io: &mut Io<'_>,
     ) -> Ended<'s> {
         let Some(arrival) = arrival else { return IGNORED };
-        if let Some(ended) = self.front_end_hit(snapshot, packet, &arrival, io) {
+        if let Some(ended) = self.front_end_hit(snapshot, packet, arrival, io) {
             self.config.counters.flow_hits.add(1);
             return ended;
         }
-        self.front_end_slow(snapshot, packet, &arrival, owner, io)
+        self.front_end_slow(snapshot, packet, arrival, owner, io)
     }
 
     /// Forwards by the compiled entry, or says `None` and leaves the packet alone.

@@ -67,7 +67,7 @@ impl Dispatcher {
             .map(|packet| classify(snapshot, packet.bytes(), self.config.seed))
             .collect();
         self.warm(arrivals.iter().flatten().map(|arrival| &arrival.flow));
-        for (packet, arrival) in batch.iter_mut().zip(arrivals) {
+        for (packet, arrival) in batch.iter_mut().zip(&arrivals) {
             let packets = super::wire_packets(packet);
             let ended = self.overlay_arrival(snapshot, packet, arrival, Owner::Unknown, io);
             self.account(&ended, packets);
@@ -83,7 +83,7 @@ impl Dispatcher {
         io: &mut Io<'_>,
     ) -> Ended<'s> {
         let arrival = classify(snapshot, packet.bytes(), self.config.seed);
-        self.overlay_arrival(snapshot, packet, arrival, owner, io)
+        self.overlay_arrival(snapshot, packet, &arrival, owner, io)
     }
 
     #[inline]
@@ -91,7 +91,7 @@ impl Dispatcher {
         &mut self,
         snapshot: &'s Snapshot,
         packet: &mut PacketBuf<'_>,
-        arrival: Result<OverlayArrival, Decline>,
+        arrival: &Result<OverlayArrival, Decline>,
         owner: Owner,
         io: &mut Io<'_>,
     ) -> Ended<'s> {
@@ -99,10 +99,10 @@ impl Dispatcher {
             Ok(arrival) => arrival,
             Err(Decline::NotOurs) => return Ended { verdict: Verdict::Ignore, domain: None },
             Err(Decline::Drop(reason)) => {
-                return Ended { verdict: Verdict::Drop(reason), domain: None };
+                return Ended { verdict: Verdict::Drop(*reason), domain: None };
             }
         };
-        if let Some(ended) = self.overlay_hit(snapshot, packet, &arrival, io) {
+        if let Some(ended) = self.overlay_hit(snapshot, packet, arrival, io) {
             self.config.counters.flow_hits.add(1);
             return ended;
         }
@@ -110,7 +110,7 @@ impl Dispatcher {
         let Some((domain, subnet)) = snapshot.by_vsid(arrival.decap.vsid) else {
             return Ended { verdict: Verdict::Drop(DropReason::VsidUnknown), domain: None };
         };
-        let verdict = self.overlay_slow(snapshot, domain, subnet, packet, &arrival, owner, io);
+        let verdict = self.overlay_slow(snapshot, domain, subnet, packet, arrival, owner, io);
         Ended { verdict: verdict.unwrap_or_else(Verdict::Drop), domain: Some(domain) }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! [`PacketBuf`]: nvgate_packet::buf::PacketBuf
 
+pub mod memory;
 pub mod packet;
 pub mod sim;
 
