@@ -214,6 +214,12 @@ impl Nat {
         self.mappings.retain(|_, mapping| stays(mapping));
         let mappings = &self.mappings;
         self.sessions.retain(|session| mappings.contains_key(&session.mapping));
+        for session in &mut self.sessions {
+            if mappings[&session.mapping].public.is_none() {
+                // Whether its address is gone, nobody saw.
+                session.surely_until = 0;
+            }
+        }
     }
 
     pub(crate) fn public(&self, mapping: u64) -> Option<Socket> {

@@ -299,7 +299,8 @@ impl Scenario {
         self.books.follow(&self.rig);
         self.rig.run();
         self.model.reload(next);
-        self.check(&[])
+        self.check(&[])?;
+        if self.model.is_ambiguous(self.now()) { self.settle() } else { Ok(()) }
     }
 
     /// Runs are over: takes what left, asks all oracles, lets receivers answer.
@@ -400,8 +401,9 @@ impl Scenario {
         }
         let mut reply = left.packet.reply();
         match &mut reply.body {
-            Body::Tcp { flags, mss, .. } => {
+            Body::Tcp { flags, mss, payload, .. } => {
                 *mss = None;
+                payload.truncate(40);
                 *flags = match *flags & (flags::SYN | flags::ACK | flags::FIN | flags::RST) {
                     flags::SYN => self.random.pick(&[flags::SYN | flags::ACK; 4]),
                     flags::RST => return,

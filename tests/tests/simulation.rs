@@ -10,7 +10,7 @@ use nvgate_tests::oracle_errors as errors;
 use nvgate_tests::scenario::Scenario;
 
 /// Scenarios unless `NVGATE_SCENARIOS` says otherwise; odd seeds have two workers.
-const SCENARIOS: u64 = 1200;
+const SCENARIOS: u64 = 3000;
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().expect("a number"))
