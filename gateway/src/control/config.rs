@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nvgate_deploy::lease::{LeaseStore, LeaseStoreError, Leases};
-use nvgate_deploy::plan::{self, Plan};
+use nvgate_deploy::plan::{self, Plan, Proof};
 use nvgate_deploy::schema::{self, Diagnostic};
 
 /// Why a configuration was not taken.
@@ -49,21 +49,29 @@ impl Configuration {
         let proof = plan::prove(&documents, &Leases::default()).map_err(ConfigError::Invalid)?;
         let store = LeaseStore::open(&proof.plan.gateway.state_directory)?;
         let configuration = Self { directory: directory.to_owned(), store };
-        let plan = configuration.read()?;
-        Ok((configuration, plan))
+        let proof = configuration.read()?;
+        configuration.keep(&proof.leases)?;
+        Ok((configuration, proof.plan))
     }
 
-    /// Reads the directory again; leases of the new plan are on disk before it is returned.
+    /// Reads the directory again; nothing is changed by it.
     ///
     /// # Errors
     ///
-    /// The configuration does not hold, or the store cannot be used; nothing was changed then.
-    pub fn read(&self) -> Result<Plan, ConfigError> {
+    /// The configuration does not hold, or the store cannot be used.
+    pub fn read(&self) -> Result<Proof, ConfigError> {
         let leases = self.store.load()?;
-        let proof =
-            plan::prove(&schema::load(&self.directory), &leases).map_err(ConfigError::Invalid)?;
-        self.store.save(&proof.leases)?;
-        Ok(proof.plan)
+        plan::prove(&schema::load(&self.directory), &leases).map_err(ConfigError::Invalid)
+    }
+
+    /// Keeps the leases of a plan; they are on disk when this returns, which must be before the
+    /// plan takes effect.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be written to; it holds what it held.
+    pub fn keep(&self, leases: &Leases) -> Result<(), ConfigError> {
+        Ok(self.store.save(leases)?)
     }
 
     /// What the directory's files look like from outside: it changes when one is written, added,

@@ -18,11 +18,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use nix::errno::Errno;
 use nvgate_deploy::diff::diff;
 use nvgate_deploy::host::{Guard, GuardError, HostView, Netlink, NetlinkError, Observer};
-use nvgate_deploy::plan::Plan;
+use nvgate_deploy::plan::{Plan, Proof};
 use nvgate_model::{DropReason, Prefix};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::health::Component;
@@ -30,6 +31,7 @@ use crate::admin::{self, AdminState, BindError};
 use crate::demo::gateway_process::end_with_owner;
 use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
+use crate::io::packet::OpenError;
 use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
 use crate::worker::Published;
 
@@ -75,7 +77,7 @@ pub enum RunError {
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
     /// The host's kernel cannot be kept away from the gateway's traffic.
-    #[error("cannot keep the host's kernel away from the gateway's traffic: {0}")]
+    #[error("cannot keep the host's kernel away from the gateway's traffic: {0}{hint}", hint = remedy(.0))]
     Guard(#[from] GuardError),
     /// The process cannot do what every process can.
     #[error("cannot start: {0}")]
@@ -85,6 +87,16 @@ pub enum RunError {
     WorkerEnded,
 }
 
+/// What to do about a guard that cannot be had, to go behind why.
+fn remedy(error: &GuardError) -> &'static str {
+    match error {
+        GuardError::Netlink(error) if error.errno() == Some(Errno::EPERM as i32) => {
+            ": run as root or with the capability CAP_NET_ADMIN in the network namespace"
+        }
+        GuardError::Netlink(_) | GuardError::TooManyRanges { .. } => "",
+    }
+}
+
 /// Runs the gateway until it is told to stop (SIGINT, SIGTERM).
 ///
 /// # Errors
@@ -92,17 +104,36 @@ pub enum RunError {
 /// One clear sentence on why it cannot run.
 pub fn run(options: RunOptions) -> Result<(), RunError> {
     end_with_owner().map_err(io::Error::from)?;
-    let (configuration, mut plan) = Configuration::open(&options.config)?;
-    if let Some(workers) = options.workers {
-        plan.gateway.workers = workers;
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        // From here on no signal ends the process halfway.
+        let mut signals = Signals::listen()?;
+        let (configuration, mut plan) = Configuration::open(&options.config)?;
+        if let Some(workers) = options.workers {
+            plan.gateway.workers = workers;
+        }
         let mut control = Control::start(configuration, plan, options.workers).await?;
-        let ended = control.serve().await;
+        let ended = control.serve(&mut signals).await;
         control.stop().await;
         ended
     })
+}
+
+/// What the process is told by signals.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
 }
 
 /// A running gateway.
@@ -120,8 +151,10 @@ struct Control {
     guards: Vec<Guard>,
     guarded: GuardedTraffic,
     workers: Workers,
+    seed: u64,
     shared: Arc<Shared>,
     resolve: mpsc::Receiver<ResolveRequest>,
+    resolve_sender: mpsc::Sender<ResolveRequest>,
     admin_stop: Option<oneshot::Sender<()>>,
     admin: tokio::task::JoinHandle<()>,
     looks: u32,
@@ -151,6 +184,12 @@ impl GuardedTraffic {
         let routed = plan.tenants.iter().flat_map(|tenant| tenant.front_end_prefixes.clone());
         Self { front_end: pools.iter().copied().chain(leased).chain(routed).collect() }
     }
+
+    /// This and `other` together.
+    fn with(&self, other: &Self) -> Self {
+        let added = other.front_end.iter().filter(|prefix| !self.front_end.contains(prefix));
+        Self { front_end: self.front_end.iter().chain(added).copied().collect() }
+    }
 }
 
 impl Control {
@@ -172,15 +211,8 @@ impl Control {
         let generation = snapshot.generation.0;
         let published: Published = Arc::new(ArcSwap::from_pointee(snapshot));
         let (resolve_sender, resolve) = mpsc::channel(RESOLVE_QUEUE);
-        let mut workers = Workers::start(&plan.gateway, &published, clock, seed, &resolve_sender)?;
+        let workers = Workers::new(plan.gateway.workers)?;
         let guarded = GuardedTraffic::of(&plan);
-        let guards = match guard(&netlink, &plan, links, &guarded).await {
-            Ok(guards) => guards,
-            Err(error) => {
-                workers.stop();
-                return Err(error.into());
-            }
-        };
         let shared = Arc::new(Shared {
             plan: ArcSwap::from_pointee(plan),
             published,
@@ -200,7 +232,7 @@ impl Control {
             // Ends when told to, or when control is gone.
             let _ = stopped.await;
         }));
-        let control = Self {
+        let mut control = Self {
             fingerprint: configuration.fingerprint(),
             pending: None,
             configuration,
@@ -209,15 +241,21 @@ impl Control {
             netlink,
             observer,
             links,
-            guards,
-            guarded,
+            guards: Vec::new(),
+            guarded: GuardedTraffic::default(),
             workers,
+            seed,
             shared,
             resolve,
+            resolve_sender,
             admin_stop: Some(admin_stop),
             admin,
             looks: 0,
         };
+        if let Err(error) = control.open(&guarded).await {
+            control.stop().await;
+            return Err(error);
+        }
         control.note_host(&view);
         control.resolve_neighbours(false).await;
         let plan = control.shared.plan.load();
@@ -232,11 +270,32 @@ impl Control {
         Ok(control)
     }
 
-    async fn serve(&mut self) -> Result<(), RunError> {
+    /// Starts the workers, then keeps the kernel away from what they serve.
+    async fn open(&mut self, guarded: &GuardedTraffic) -> Result<(), RunError> {
+        self.start_workers()?;
+        let plan = self.shared.plan.load_full();
+        Ok(self.follow_guard(&plan, guarded).await?)
+    }
+
+    /// Starts the workers if they do not run yet and both links are up. The gateway is not ready
+    /// before; its health says which link it waits for.
+    fn start_workers(&mut self) -> Result<(), StartError> {
+        if self.workers.running() {
+            return Ok(());
+        }
+        let Shared { plan, published, clock, .. } = &*self.shared;
+        let plan = plan.load();
+        let started =
+            self.workers.start(&plan.gateway, published, *clock, self.seed, &self.resolve_sender);
+        if let Err(StartError::Port(OpenError::LinkDown { link })) = &started {
+            tracing::debug!(link, "waiting for a link to come up");
+            return Ok(());
+        }
+        started
+    }
+
+    async fn serve(&mut self, signals: &mut Signals) -> Result<(), RunError> {
         let mut host: watch::Receiver<Arc<HostView>> = self.observer.view();
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -246,13 +305,13 @@ impl Control {
                         return Err(RunError::Process(io::Error::other("netlink has ended")));
                     }
                     let view = host.borrow_and_update().clone();
-                    self.follow_host(&view).await;
+                    self.follow_host(&view).await?;
                 }
                 Some(request) = self.resolve.recv() => self.resolve(request).await,
-                _ = hangup.recv() => self.reload().await,
+                _ = signals.hangup.recv() => self.reload().await,
                 _ = look.tick() => self.look().await?,
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
+                _ = signals.interrupt.recv() => return Ok(()),
+                _ = signals.terminate.recv() => return Ok(()),
             }
         }
     }
@@ -282,13 +341,15 @@ impl Control {
         Ok(())
     }
 
-    async fn follow_host(&mut self, view: &HostView) {
+    async fn follow_host(&mut self, view: &HostView) -> Result<(), StartError> {
         let plan = self.shared.plan.load_full();
         match self.publish(&plan, view) {
             Ok(()) => self.note_host(view),
             Err(error) => self.shared.note(Component::failed("host", error.to_string())),
         }
+        self.start_workers()?;
         self.resolve_neighbours(false).await;
+        Ok(())
     }
 
     /// Notes what is wrong with the host's network and can be healed there.
@@ -313,13 +374,9 @@ impl Control {
     async fn reload(&mut self) {
         self.fingerprint = self.configuration.fingerprint();
         self.pending = None;
-        let mut plan = match self.configuration.read() {
-            Ok(plan) => plan,
-            Err(error) => {
-                tracing::warn!("the new configuration is refused: {error}");
-                self.shared.note_refused(error.texts());
-                return;
-            }
+        let (mut plan, leases) = match self.configuration.read() {
+            Ok(Proof { plan, leases }) => (plan, leases),
+            Err(error) => return self.refuse(error.texts()),
         };
         if let Some(workers) = self.workers_override {
             plan.gateway.workers = workers;
@@ -328,22 +385,26 @@ impl Control {
         let impact = diff(&before, &plan);
         if !impact.restart.is_empty() {
             let text = format!("the new configuration needs a restart of the gateway:\n{impact}");
-            tracing::warn!("{text}");
-            self.shared.note_refused(vec![text]);
-            return;
+            return self.refuse(vec![text]);
         }
-        let view = self.observer.view().borrow().clone();
+        if let Err(error) = self.configuration.keep(&leases) {
+            return self.refuse(error.texts());
+        }
         // New addresses are kept from the kernel before they are served, old ones as long as they
         // are.
-        if let Err(error) = self.follow_guard(&plan).await {
-            tracing::warn!(%error, "the new configuration is refused");
-            self.shared.note_refused(vec![error.to_string()]);
-            return;
+        let served = self.guarded.clone();
+        let wanted = GuardedTraffic::of(&plan);
+        if let Err(error) = self.follow_guard(&plan, &served.with(&wanted)).await {
+            return self.refuse(vec![error.to_string()]);
         }
-        if let Err(error) = self.publish(&plan, &view) {
-            tracing::warn!(%error, "the new configuration is refused");
-            self.shared.note_refused(vec![error.to_string()]);
-            return;
+        let view = self.observer.view().borrow().clone();
+        let published = self.publish(&plan, &view);
+        let served = if published.is_ok() { wanted } else { served };
+        if let Err(error) = self.follow_guard(&plan, &served).await {
+            tracing::warn!(%error, "the host's kernel is kept from more than the gateway serves");
+        }
+        if let Err(error) = published {
+            return self.refuse(vec![error.to_string()]);
         }
         self.shared.plan.store(Arc::new(plan));
         self.shared.note_loaded(self.shared.published.load().generation.0);
@@ -351,11 +412,20 @@ impl Control {
         self.resolve_neighbours(false).await;
     }
 
-    async fn follow_guard(&mut self, plan: &Plan) -> Result<(), GuardError> {
-        let guarded = GuardedTraffic::of(plan);
-        if guarded != self.guarded {
-            self.guards = guard(&self.netlink, plan, self.links, &guarded).await?;
-            self.guarded = guarded;
+    /// Stays with the configuration in effect, and says why.
+    fn refuse(&self, errors: Vec<String>) {
+        tracing::warn!("the new configuration is refused: {}", errors.join("\n\n"));
+        self.shared.note_refused(errors);
+    }
+
+    async fn follow_guard(
+        &mut self,
+        plan: &Plan,
+        guarded: &GuardedTraffic,
+    ) -> Result<(), GuardError> {
+        if self.guards.is_empty() || *guarded != self.guarded {
+            self.guards = guard(&self.netlink, plan, self.links, guarded).await?;
+            self.guarded = guarded.clone();
         }
         Ok(())
     }
@@ -365,6 +435,7 @@ impl Control {
         if self.workers.any_ended() {
             return Err(RunError::WorkerEnded);
         }
+        self.start_workers()?;
         let fingerprint = self.configuration.fingerprint();
         if fingerprint == self.fingerprint {
             self.pending = None;

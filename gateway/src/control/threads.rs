@@ -2,6 +2,7 @@
 //! other workers and by control.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -55,7 +56,8 @@ pub enum StartError {
     Thread(#[from] io::Error),
 }
 
-/// The workers of a running gateway.
+/// The workers of a gateway: at first counters and nothing that runs, because the ports of a link
+/// that is down cannot be opened yet.
 #[derive(Debug)]
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
@@ -66,36 +68,48 @@ pub struct Workers {
 }
 
 impl Workers {
+    /// Workers that do not run yet.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused an event.
+    pub fn new(count: NonZeroUsize) -> io::Result<Self> {
+        Ok(Self {
+            threads: Vec::new(),
+            wakers: (0..count.get()).map(|_| Waker::new()).collect::<io::Result<_>>()?,
+            stop: Arc::default(),
+            counters: (0..count.get()).map(|_| Arc::default()).collect(),
+        })
+    }
+
+    /// Whether the workers run.
+    #[must_use]
+    pub const fn running(&self) -> bool {
+        !self.threads.is_empty()
+    }
+
     /// Opens the ports and starts one thread a worker.
     ///
     /// # Errors
     ///
     /// One sentence on the port or thread that could not be had; nothing runs then.
     pub fn start(
+        &mut self,
         plan: &GatewayPlan,
         published: &Published,
         clock: GatewayClock,
         seed: u64,
         resolve: &mpsc::Sender<ResolveRequest>,
-    ) -> Result<Self, StartError> {
-        let count = plan.workers.get();
+    ) -> Result<(), StartError> {
+        let workers = NonZeroUsize::new(self.counters.len()).unwrap_or(plan.workers);
         let open = |link: &str, admit: Admit| {
-            packet::open(&PortOptions {
-                link,
-                admit,
-                workers: plan.workers,
-                ring_slots: PortOptions::RING_SLOTS,
-            })
+            packet::open(&PortOptions { link, admit, workers, ring_slots: PortOptions::RING_SLOTS })
         };
         let fabric = open(&plan.fabric.link, Admit::Gre)?;
         let front_end = open(&plan.front_end.link, Admit::Ip)?;
-        let wakers: Vec<Waker> = (0..count).map(|_| Waker::new()).collect::<io::Result<_>>()?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut workers = Self { threads: Vec::new(), wakers, stop, counters: Vec::new() };
+        let count = workers.get();
         let ends = mesh(count as u16).into_iter().zip(fabric.into_iter().zip(front_end));
         for (index, ((outbox, inbox), (fabric, front_end))) in ends.enumerate() {
-            let counters = Arc::new(WorkerCounters::default());
-            workers.counters.push(Arc::clone(&counters));
             let worker = Worker::new(WorkerSetup {
                 dispatcher: DispatcherConfig {
                     worker: index as u16,
@@ -103,7 +117,7 @@ impl Workers {
                     flow_entries: plan.flow_entries,
                     max_sessions: MAX_SESSIONS,
                     seed,
-                    counters,
+                    counters: Arc::clone(&self.counters[index]),
                 },
                 published: Arc::clone(published),
                 fabric: port(fabric),
@@ -114,22 +128,22 @@ impl Workers {
             let mut running = Running {
                 worker,
                 clock,
-                waker: workers.wakers[index].clone(),
-                others: workers.wakers.clone(),
-                stop: Arc::clone(&workers.stop),
+                waker: self.wakers[index].clone(),
+                others: self.wakers.clone(),
+                stop: Arc::clone(&self.stop),
                 resolve: resolve.clone(),
             };
             let name = format!("nvgate-worker-{index}");
             let thread = thread::Builder::new().name(name).spawn(move || running.run());
             match thread {
-                Ok(thread) => workers.threads.push(thread),
+                Ok(thread) => self.threads.push(thread),
                 Err(error) => {
-                    workers.stop();
+                    self.stop();
                     return Err(error.into());
                 }
             }
         }
-        Ok(workers)
+        Ok(())
     }
 
     /// Makes every worker look at once whether there is something new.
