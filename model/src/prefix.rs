@@ -128,6 +128,29 @@ impl Prefix {
         }
     }
 
+    /// What is left of this prefix without the addresses of `hole`, as few prefixes.
+    #[must_use]
+    pub fn without(self, hole: Self) -> Vec<Self> {
+        if hole.covers(self) {
+            return Vec::new();
+        }
+        if !self.covers(hole) {
+            return vec![self];
+        }
+        // Each longer prefix of the hole's network leaves its other half.
+        let beside = |length: u8| {
+            let bits = family_bits(self.network) - length;
+            let network = match Self::containing(hole.network, length).ok()?.network {
+                IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() ^ 1 << bits)),
+                IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() ^ 1 << bits)),
+            };
+            Some(Self { network, length })
+        };
+        let mut left: Vec<Self> = (self.length + 1..=hole.length).filter_map(beside).collect();
+        left.sort_unstable();
+        left
+    }
+
     /// The directed broadcast address of an IPv4 prefix of at most 30 bits (RFC 919); IPv6 and
     /// point-to-point prefixes (RFC 3021) have none.
     #[must_use]
@@ -216,6 +239,16 @@ mod tests {
         assert_eq!(prefix("10.0.0.0/24").size(), 256);
         assert!(prefix("10.0.0.0/8").overlaps(prefix("10.1.0.0/16")));
         assert!(!prefix("10.0.0.0/16").overlaps(prefix("10.1.0.0/16")));
+    }
+
+    #[test]
+    fn a_hole_leaves_everything_around_it() {
+        let left = prefix("203.0.113.0/29").without(prefix("203.0.113.2/32"));
+        let expected = ["203.0.113.0/31", "203.0.113.3/32", "203.0.113.4/30"].map(prefix);
+        assert_eq!(left, expected);
+        assert_eq!(prefix("10.0.0.0/8").without(prefix("10.0.0.0/8")), []);
+        assert_eq!(prefix("10.0.0.0/8").without(prefix("11.0.0.0/8")), [prefix("10.0.0.0/8")]);
+        assert_eq!(prefix("::/0").without(prefix("8000::/1")), [prefix("::/1")]);
     }
 
     #[test]

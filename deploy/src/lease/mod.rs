@@ -163,6 +163,13 @@ impl LeaseRequest {
 }
 
 impl LeasePool {
+    /// The prefixes without what is excepted.
+    pub(crate) fn leasable(&self) -> Vec<Prefix> {
+        self.excepted.iter().fold(self.prefixes.clone(), |prefixes, &hole| {
+            prefixes.into_iter().flat_map(|prefix| prefix.without(hole)).collect()
+        })
+    }
+
     /// Whether the pool leases `address`.
     pub(crate) fn leases(&self, address: Ipv4Addr) -> bool {
         let within =

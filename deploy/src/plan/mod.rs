@@ -79,7 +79,7 @@ pub struct FrontEndPlan {
 pub struct PoolPlan {
     /// The pool's name.
     pub name: String,
-    /// The prefixes it holds; none overlaps another pool's.
+    /// The prefixes it leases from, without what is excepted; none overlaps another pool's.
     pub prefixes: Vec<Prefix>,
 }
 

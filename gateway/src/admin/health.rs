@@ -94,7 +94,7 @@ fn config(config: &ConfigStatus) -> Component {
         (None, None) => Component::failed(NAME, "no configuration is applied yet"),
         (Some(errors), Some(_)) => Component::degraded(
             NAME,
-            format!("the newest configuration is invalid and not in effect: {}", summary(errors)),
+            format!("the newest configuration is not in effect: {}", summary(errors)),
         ),
         (Some(errors), None) => {
             Component::failed(NAME, format!("the configuration is invalid: {}", summary(errors)))
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(config(&starting).status, HealthState::Failed);
         let errors = vec!["a.yaml:1:2: error: bad\n  1 | x".to_owned(), "b".to_owned()];
         let refused = ConfigStatus { last_error: Some(errors), ..samples::busy().config };
-        let reason = "the newest configuration is invalid and not in effect: \
+        let reason = "the newest configuration is not in effect: \
                       a.yaml:1:2: error: bad (and 1 more)";
         assert_eq!(config(&refused), Component::degraded("config", reason));
         let never = ConfigStatus { generation: None, ..refused };

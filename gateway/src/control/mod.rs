@@ -384,7 +384,9 @@ impl Control {
         let before = self.shared.plan.load_full();
         let impact = diff(&before, &plan);
         if !impact.restart.is_empty() {
-            let text = format!("the new configuration needs a restart of the gateway:\n{impact}");
+            let parts: Vec<String> = impact.restart.iter().map(ToString::to_string).collect();
+            let parts = parts.join(", ");
+            let text = format!("it changes {parts}, which needs a restart of the gateway");
             return self.refuse(vec![text]);
         }
         if let Err(error) = self.configuration.keep(&leases) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nvgate_deploy::host::{HostView, LinkFacts};
 use nvgate_deploy::plan::{DscpMode as PlanDscp, FabricPlan, Plan, RouteTarget, TenantPlan};
 use nvgate_model::{
-    DomainSlot, DropReason, Generation, Prefix, ProviderAddress, RoutingDomainId, Vsid,
+    DomainSlot, DropReason, FlowId, Generation, Prefix, ProviderAddress, RoutingDomainId, Vsid,
 };
 use nvgate_nat::{Budget, InboundRule, NatConfig, Timeouts};
 use nvgate_nvgre::decap::OwnAddresses;
@@ -66,7 +66,7 @@ struct Known {
 /// What compiled entries of all domains depend on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct EpochFacts {
-    host_mtus: Vec<u16>,
+    hosts: Vec<(u16, Option<FlowId>)>,
     routes: Option<Fib<FrontEndRoute>>,
     leased: BTreeSet<Ipv4Addr>,
     prefixes: BTreeSet<Prefix>,
@@ -111,7 +111,7 @@ impl SnapshotBuilder {
     ///
     /// # Errors
     ///
-    /// A link is missing, or the plan does not hold; the builder is then as before.
+    /// A link is missing, or the plan does not hold; domains are then as before.
     pub fn build(&mut self, plan: &Plan, host: &HostView) -> Result<Snapshot, BuildError> {
         let fabric_link = link(host, "fabric", &plan.gateway.fabric.link)?;
         let front_link = link(host, "front_end", &plan.gateway.front_end.link)?;
@@ -308,7 +308,7 @@ impl SnapshotBuilder {
     fn advance_epoch(&mut self, plan: &Plan, fabric: &Fabric, front_end: &FrontEnd) {
         let nats = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
         let facts = EpochFacts {
-            host_mtus: fabric.hosts.iter().map(|host| host.mtu).collect(),
+            hosts: fabric.hosts.iter().map(|host| (host.mtu, host.constant_flow)).collect(),
             routes: Some(front_end.routes.clone()),
             leased: nats
                 .flat_map(|nat| &nat.addresses)

@@ -80,7 +80,7 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
         let link = front_end.value.link.as_ref()?.value.0.clone();
         let plan = |draft: &PoolDraft| PoolPlan {
             name: draft.pool.name.clone(),
-            prefixes: draft.pool.prefixes.clone(),
+            prefixes: draft.pool.leasable(),
         };
         Some(FrontEndPlan { link, pools: pools.iter().map(plan).collect() })
     });
