@@ -32,6 +32,7 @@ pub(super) struct FrontEndArrival {
 
 const IGNORED: Ended<'static> = Ended { verdict: Verdict::Ignore, domain: None };
 
+#[inline(always)]
 fn classify(snapshot: &Snapshot, frame: &[u8], seed: u64) -> Option<FrontEndArrival> {
     let (ethernet, packet) = frame.split_first_chunk::<ETHERNET_LENGTH>()?;
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, e0, e1] = *ethernet;

@@ -37,6 +37,7 @@ impl OverlayArrival {
     }
 }
 
+#[inline(always)]
 fn classify(snapshot: &Snapshot, frame: &[u8], seed: u64) -> Result<OverlayArrival, Decline> {
     let decap = decap(frame, &snapshot.fabric.own)?;
     let inner = &frame[decap.inner_at..decap.end];
