@@ -9,4 +9,7 @@ pub mod ovs_lab;
 pub mod ovs_topology;
 pub mod rig;
 pub mod rig_plan;
+pub mod run_lab;
+pub mod run_lab_host;
+pub mod run_lab_traffic;
 pub mod skip;
