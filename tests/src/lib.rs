@@ -14,4 +14,7 @@ pub mod ovs_topology;
 pub mod rig;
 pub mod rig_plan;
 pub mod scenario;
+pub mod run_lab;
+pub mod run_lab_host;
+pub mod run_lab_traffic;
 pub mod skip;
