@@ -342,3 +342,27 @@ fn an_unresolved_next_hop_is_asked_for() {
         assert_eq!(frames[0].destination, mac);
     }
 }
+
+#[test]
+fn a_flow_under_two_vsids_has_one_session_that_either_keeps_alive_and_both_lose() {
+    each(|rig| {
+        let sent = udp_out(99);
+        let direct = web(1).sends(&sent).bytes();
+        let mut routed = web(1).sends(&sent);
+        routed.vsid = vsid(1, TRANSIT);
+        let routed = routed.bytes();
+        let left = rig.exchange(PortRole::Fabric, &direct).to_router();
+        assert_eq!(rig.exchange(PortRole::Fabric, &routed).to_router(), left);
+        for _ in 0..3 {
+            rig.advance(Duration::from_secs(100));
+            assert_eq!(rig.exchange(PortRole::Fabric, &direct).to_router(), left);
+        }
+        assert_eq!(rig.exchange(PortRole::Fabric, &routed).to_router(), left);
+        rig.advance(Duration::from_secs(122));
+        for frame in [&direct, &routed] {
+            let left = rig.exchange(PortRole::Fabric, frame).to_router();
+            let _ = rig.from_front_end(&left.reply()).to_station(&web(1));
+            rig.advance(Duration::from_secs(122));
+        }
+    });
+}

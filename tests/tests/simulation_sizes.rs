@@ -363,3 +363,33 @@ fn congestion_marks_cross_the_tunnels_ends() {
         assert_eq!(output.overlay()[0].class, 0x01);
     }
 }
+
+#[test]
+fn fragments_find_the_owner_of_a_flow_that_is_compiled_already() {
+    each(|rig| {
+        for port in 0..16 {
+            let whole = Packet::udp((customer(WEB, 10), port), (REMOTE, 4000), b"whole");
+            let data = Packet::udp((customer(WEB, 10), port), (REMOTE, 4000), &[5; 400]);
+            let frame = web(0).sends(&whole).bytes();
+            let mut left = Vec::new();
+            for worker in [0, 1, 0, 1] {
+                rig.inject(PortRole::Fabric, worker, &frame, Offload::default());
+                rig.run();
+                rig.take(PortRole::FrontEnd);
+            }
+            for (worker, fragment) in data.fragmentable(port).fragments(160).iter().enumerate() {
+                let frame = web(0).sends(fragment).bytes();
+                rig.inject(PortRole::Fabric, worker, &frame, Offload::default());
+                rig.run();
+                left.extend(rig.take(PortRole::FrontEnd));
+            }
+            let read = |sent: &nvgate_tests::rig::Sent| {
+                Frame::read(&sent.bytes).unwrap().packet().unwrap()
+            };
+            let left: Vec<Packet> = left.iter().map(read).collect();
+            let joined = Packet::reassemble(&left).unwrap();
+            assert_eq!(joined.ports().1, 4000);
+        }
+        assert_eq!(rig.all_drops(), []);
+    });
+}
