@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use nvgate_model::Instant;
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv6Address};
+use smoltcp::wire::{HardwareAddress, IpCidr};
 
 use crate::snapshot::Domain;
 
@@ -68,11 +68,11 @@ impl Endpoint {
         match own {
             IpAddr::V4(v4) => {
                 // One default route fits an empty table.
-                let _ = routes.add_default_ipv4_route(Ipv4Address::from(v4));
+                let _ = routes.add_default_ipv4_route(v4);
             }
             IpAddr::V6(v6) => {
                 // One default route fits an empty table.
-                let _ = routes.add_default_ipv6_route(Ipv6Address::from(v6));
+                let _ = routes.add_default_ipv6_route(v6);
             }
         }
         let mut wire = Wire { inbound: Some(packet), outbound: Some(out) };

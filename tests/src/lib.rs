@@ -2,6 +2,7 @@
 //! interoperation of the running gateway with real peers.
 
 pub mod frames;
+pub mod frames_link;
 pub mod model;
 pub mod model_nat;
 pub mod oracle;
@@ -12,6 +13,7 @@ pub mod ovs_http;
 pub mod ovs_lab;
 pub mod ovs_topology;
 pub mod rig;
+pub mod rig_claims;
 pub mod rig_plan;
 pub mod scenario;
 pub mod run_lab;

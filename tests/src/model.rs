@@ -475,12 +475,12 @@ impl Model {
     fn told_remote(reason: DropReason, from: &FromFrontEnd) -> Prediction {
         let mut prediction = Prediction::dropped(reason);
         let v4 = from.packet.source.is_ipv4();
-        let words = match (reason, v4) {
-            (DropReason::UnknownCustomer, true) => (3, 1, 0),
-            (DropReason::UnknownCustomer, false) => (1, 3, 0),
-            (DropReason::TtlExpired, true) => (11, 0, 0),
-            (DropReason::TtlExpired, false) => (3, 0, 0),
-            _ => return prediction,
+        let words = if reason == DropReason::UnknownCustomer {
+            if v4 { (3, 1, 0) } else { (1, 3, 0) }
+        } else if reason == DropReason::TtlExpired {
+            if v4 { (11, 0, 0) } else { (3, 0, 0) }
+        } else {
+            return prediction;
         };
         if !is_later(from.shape) {
             let own = from.packet.destination;

@@ -97,7 +97,7 @@ fn rule_by_customer(tenant: &TenantPlan, protocol: u8, customer: Socket) -> Opti
 fn tcp_flags(packet: &Packet) -> u8 {
     match packet.body {
         Body::Tcp { flags, .. } => flags,
-        _ => 0,
+        Body::Udp { .. } | Body::Echo { .. } | Body::Icmp { .. } | Body::Raw { .. } => 0,
     }
 }
 

@@ -182,7 +182,9 @@ fn source_port(packet: &Packet, leaving: &Leaving) -> Option<u16> {
             Some(u16::from_be_bytes([payload[0], payload[1]]))
         }
         (Body::Raw { .. }, _) => None,
-        _ => Some(packet.ports().0),
+        (Body::Udp { .. } | Body::Tcp { .. } | Body::Echo { .. } | Body::Icmp { .. }, _) => {
+            Some(packet.ports().0)
+        }
     }
 }
 

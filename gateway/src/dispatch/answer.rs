@@ -16,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::snapshot::{Domain, Snapshot};
 
 /// What a sender is told about a dropped packet; some reasons are kept from it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "silence is the rule, not the exception")]
 const fn problem_of(reason: DropReason, mtu: u16) -> Option<Problem> {
     match reason {
         DropReason::UnknownCustomer => Some(Problem::HostUnreachable),
@@ -25,10 +26,6 @@ const fn problem_of(reason: DropReason, mtu: u16) -> Option<Problem> {
         DropReason::FrontEndSource => Some(Problem::Prohibited),
         DropReason::TtlExpired => Some(Problem::TimeExceeded),
         DropReason::TooBig => Some(Problem::TooBig { mtu: mtu as u32 }),
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "silence is the rule, not the exception"
-        )]
         _ => None,
     }
 }

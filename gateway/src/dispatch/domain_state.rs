@@ -111,14 +111,23 @@ impl NatState {
         }
     }
 
-    /// Remembers where the entry of a session's direction stands.
-    pub(super) fn link(&mut self, session: u32, direction: Direction, position: usize) {
+    /// Remembers where the entry of a session's direction stands, and returns where the one before
+    /// stood if that was elsewhere. That one has to go: a host may send a flow under two VSIDs, but
+    /// what is not linked would outlive its session.
+    pub(super) fn link(
+        &mut self,
+        session: u32,
+        direction: Direction,
+        position: usize,
+    ) -> Option<usize> {
         let index = session as usize;
         if self.links.len() <= index {
             self.links.resize(index + 1, [NO_LINK; 2]);
         }
-        self.links[index][direction as usize] =
-            FlowLink { position: position as u32, evicted: None };
+        let link = &mut self.links[index][direction as usize];
+        let before = link.position;
+        *link = FlowLink { position: position as u32, evicted: None };
+        (before != NONE && before != position as u32).then_some(before as usize)
     }
 
     /// Remembers when an entry that gave way to another was last used.

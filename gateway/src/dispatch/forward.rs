@@ -362,8 +362,9 @@ impl Dispatcher {
         if compiled.session != NONE
             && let Some(state) = self.state(domain)
             && let Some(nat) = &mut state.nat
+            && let Some(before) = nat.link(compiled.session, direction, position)
         {
-            nat.link(compiled.session, direction, position);
+            self.flows_v4.remove(before, domain.slot.0, compiled.session);
         }
     }
 
