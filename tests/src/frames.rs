@@ -4,6 +4,7 @@
 //! Written from the RFCs and apart from the gateway's own packet code, so that the two check each
 //! other. Reading refuses every wrong length and checksum.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nvgate_model::MacAddress;
@@ -74,7 +75,7 @@ fn long(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// What is behind an IP header.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Body {
     /// A UDP datagram.
     Udp {
@@ -125,6 +126,40 @@ pub enum Body {
         /// All behind the IP header.
         payload: Vec<u8>,
     },
+}
+
+/// A payload by its length and beginning.
+struct Glance<'a>(&'a [u8]);
+
+impl fmt::Debug for Glance<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.0.len())?;
+        self.0.iter().take(8).try_for_each(|byte| write!(formatter, " {byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp { ports: (from, to), payload } => {
+                write!(formatter, "UDP {from} to {to}, {:?}", Glance(payload))
+            }
+            Self::Tcp { ports: (from, to), sequence, flags, mss, payload } => {
+                write!(formatter, "TCP {from} to {to}, flags {flags:#04x}, sequence {sequence}, ")?;
+                write!(formatter, "MSS {mss:?}, {:?}", Glance(payload))
+            }
+            Self::Echo { reply, identifier, sequence, payload } => {
+                let what = if *reply { "echo reply" } else { "echo request" };
+                write!(formatter, "{what} {identifier}/{sequence}, {:?}", Glance(payload))
+            }
+            Self::Icmp { kind, code, word, rest } => {
+                write!(formatter, "ICMP {kind}/{code}, word {word}, about {:?}", Glance(rest))
+            }
+            Self::Raw { protocol, payload } => {
+                write!(formatter, "protocol {protocol}, {:?}", Glance(payload))
+            }
+        }
+    }
 }
 
 /// An IP packet.

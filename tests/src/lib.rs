@@ -2,6 +2,10 @@
 //! interoperation of the running gateway with real peers.
 
 pub mod frames;
+pub mod model;
+pub mod model_nat;
+pub mod oracle;
+pub mod oracle_errors;
 pub mod ovs_capture;
 pub mod ovs_host;
 pub mod ovs_http;
@@ -9,4 +13,5 @@ pub mod ovs_lab;
 pub mod ovs_topology;
 pub mod rig;
 pub mod rig_plan;
+pub mod scenario;
 pub mod skip;

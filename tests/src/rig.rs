@@ -1,6 +1,7 @@
 //! A whole gateway on simulated ports with virtual time: workers, rings, snapshots, everything but
 //! threads and the kernel. Tests inject frames, let the workers run until idle, and take what left.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use nvgate_deploy::plan::Plan;
 use nvgate_model::{DropReason, Instant};
 use nvgate_packet::buf::{Checksum, Gso, GsoKind, Offload};
 
-use crate::frames::{Frame, Nvgre, Packet};
+use crate::frames::{Frame, Nvgre, Packet, checksum};
 use crate::rig_plan::{
     FABRIC_MAC, FRONT_END_MAC, GATEWAY_MAC, GATEWAY_PROVIDER, GATEWAY_PROVIDER_V6, ROUTER_MAC,
     endpoint_mac, host, underlay_mac, vsid,
@@ -390,13 +391,13 @@ pub struct Station {
     /// The last byte of its customer addresses.
     pub last: u8,
     /// The provider addresses of its host.
-    pub providers: Vec<std::net::IpAddr>,
+    pub providers: Vec<IpAddr>,
 }
 
 impl Station {
     /// The endpoint with this place.
     #[must_use]
-    pub fn new(tenant: u8, subnet: u8, last: u8, providers: &[std::net::IpAddr]) -> Self {
+    pub fn new(tenant: u8, subnet: u8, last: u8, providers: &[IpAddr]) -> Self {
         Self { tenant, subnet, last, providers: providers.to_vec() }
     }
 
@@ -415,28 +416,49 @@ impl Station {
     /// The frame in which its host sends an inner frame to the gateway.
     #[must_use]
     pub fn sends_frame(&self, inner: Frame) -> Nvgre {
-        let source = self.providers[0];
         let class = inner.packet().map_or(0, |packet| packet.class);
-        Nvgre {
-            macs: (FABRIC_MAC, underlay_mac(last_byte(source))),
-            source,
-            destination: if source.is_ipv4() {
-                GATEWAY_PROVIDER.into()
-            } else {
-                GATEWAY_PROVIDER_V6.into()
-            },
-            class,
-            vsid: vsid(self.tenant, self.subnet),
-            flow: 0x2a,
-            inner,
-        }
+        Nvgre { class, ..Nvgre::sent(self.providers[0], vsid(self.tenant, self.subnet), inner) }
     }
 }
 
-fn last_byte(address: std::net::IpAddr) -> u8 {
+impl Nvgre {
+    /// The frame in which the host with this provider address sends an inner frame to the gateway.
+    #[must_use]
+    pub fn sent(source: IpAddr, vsid: u32, inner: Frame) -> Self {
+        let destination: IpAddr = match source {
+            IpAddr::V4(_) => GATEWAY_PROVIDER.into(),
+            IpAddr::V6(_) => GATEWAY_PROVIDER_V6.into(),
+        };
+        let macs = (FABRIC_MAC, underlay_mac(last_byte(source)));
+        Self { macs, source, destination, class: 0, vsid, flow: 0x2a, inner }
+    }
+}
+
+/// Where the inner IP packet begins in a frame from this provider address.
+#[must_use]
+pub const fn outer(provider: IpAddr) -> u32 {
+    if provider.is_ipv4() { 14 + 20 + 8 + 14 } else { 14 + 40 + 8 + 14 }
+}
+
+/// The packet with its transport checksum as a sending kernel leaves it to the port.
+#[must_use]
+pub fn partial(packet: &Packet) -> Vec<u8> {
+    let mut bytes = packet.bytes();
+    let (at, addresses) = if packet.source.is_ipv4() { (20, 12..20) } else { (40, 8..40) };
+    let field = at + if packet.protocol() == 6 { 16 } else { 6 };
+    let length = (bytes.len() - at) as u32;
+    let mut pseudo = bytes[addresses].to_vec();
+    pseudo.extend(length.to_be_bytes());
+    pseudo.extend([0, packet.protocol()]);
+    let sum = !checksum(&[&pseudo]);
+    bytes[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+fn last_byte(address: IpAddr) -> u8 {
     match address {
-        std::net::IpAddr::V4(v4) => v4.octets()[3],
-        std::net::IpAddr::V6(v6) => v6.octets()[15],
+        IpAddr::V4(v4) => v4.octets()[3],
+        IpAddr::V6(v6) => v6.octets()[15],
     }
 }
 

@@ -9,8 +9,8 @@ use nvgate::io::PortRole;
 use nvgate_deploy::plan::{DscpMode, RoutePlan, RouteTarget, TenantPlan};
 use nvgate_model::{CustomerAddress, DropReason, MacAddress, Protocol};
 use nvgate_packet::buf::{Checksum, Offload};
-use nvgate_tests::frames::{ARP, Arp, Body, Frame, IPV6, Packet, checksum, flags};
-use nvgate_tests::rig::{Output, Rig, RigOptions, Station, tcp_super_packet};
+use nvgate_tests::frames::{ARP, Arp, Body, Frame, IPV6, Packet, flags};
+use nvgate_tests::rig::{Output, Rig, RigOptions, Station, partial, tcp_super_packet};
 use nvgate_tests::rig_plan::{
     APP, FRONT_END_LINK, FRONT_END_MAC, GATEWAY_MAC, REMOTE, REMOTE_V6, ROUTER_MAC, TRANSIT, WEB,
     customer, customer_v6, endpoint, endpoint_mac, plan, provider, provider_v6, public, public_v6,
@@ -557,20 +557,6 @@ fn icmp_errors_are_translated_both_ways_with_what_they_quote() {
         let output = rig.from_front_end(&stray);
         dropped(rig, &output, DropReason::NatIcmpUnrelated);
     });
-}
-
-/// The packet with its transport checksum as a sending kernel leaves it to the port.
-fn partial(packet: &Packet) -> Vec<u8> {
-    let mut bytes = packet.bytes();
-    let (at, v4) = if packet.source.is_ipv4() { (20, true) } else { (40, false) };
-    let field = at + if packet.protocol() == 6 { 16 } else { 6 };
-    let length = (bytes.len() - at) as u32;
-    let mut pseudo = bytes[if v4 { 12..20 } else { 8..40 }].to_vec();
-    pseudo.extend(length.to_be_bytes());
-    pseudo.extend([0, packet.protocol()]);
-    let sum = !checksum(&[&pseudo]);
-    bytes[field..field + 2].copy_from_slice(&sum.to_be_bytes());
-    bytes
 }
 
 /// Opens a TCP connection from the web station and returns its public socket.

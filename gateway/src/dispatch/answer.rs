@@ -1,10 +1,12 @@
 //! What the gateway itself says: ICMP errors towards senders, and answers of its own addresses.
 
+use std::net::IpAddr;
+
 use nvgate_model::DropReason;
 use nvgate_nvgre::lookup::EndpointIndex;
 use nvgate_packet::buf::{HEADROOM, Offload, PacketBuf};
 use nvgate_packet::flow_key::flow_hash;
-use nvgate_packet::headers::{self, Headers};
+use nvgate_packet::headers::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Headers};
 use nvgate_packet::icmp::{self, Problem};
 
 use super::egress::{Link, send};
@@ -76,6 +78,12 @@ impl Dispatcher {
         let bytes = packet.bytes();
         let remote = headers::source(bytes, headers.family);
         let from = headers::destination(bytes, headers.family);
+        if snapshot.by_front_end(remote).is_some() {
+            if icmp::may_answer(bytes, headers) && self.may_answer(domain) {
+                self.tell_insider(snapshot, bytes, headers, from, problem, io);
+            }
+            return;
+        }
         let hop = snapshot.front_end.path(remote).ok().and_then(|path| path.hop);
         let Some(destination) =
             hop.and_then(|hop| snapshot.front_end.hop(hop)).and_then(|hop| hop.mac)
@@ -94,6 +102,33 @@ impl Dispatcher {
             // An answer that cannot be sent is an answer the remote does without.
             let _ = send(&mut self.scratch, io.front_end, &link, &mut answer, &headers, length);
         }
+    }
+
+    /// Tells a sender behind a leased address, which sees itself as a remote of the other.
+    fn tell_insider(
+        &mut self,
+        snapshot: &Snapshot,
+        bytes: &[u8],
+        headers: &Headers,
+        from: IpAddr,
+        problem: Problem,
+        io: &mut Io<'_>,
+    ) {
+        let ethertype = match headers.family {
+            Family::V4 => ETHERTYPE_IPV4,
+            Family::V6 => ETHERTYPE_IPV6,
+        };
+        // Errors are never answered, so that nothing else is written while the buffer is away.
+        let mut buffer = std::mem::take(&mut self.answer);
+        if let Some(length) =
+            icmp::write_error(&mut buffer[HEADROOM..], bytes, headers, from, problem)
+        {
+            let end = HEADROOM + length;
+            let mut answer = PacketBuf::new(&mut buffer, HEADROOM, end, Offload::default());
+            // An answer that cannot be sent is an answer the sender does without.
+            let _ = self.turn_back(snapshot, &mut answer, ethertype, io);
+        }
+        self.answer = buffer;
     }
 
     /// Gives a packet that the endpoint `speaker` sent to the gateway's own address to the

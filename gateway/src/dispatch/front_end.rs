@@ -7,8 +7,8 @@ use nvgate_model::{DomainSlot, DropReason, MacAddress};
 use nvgate_packet::buf::{Checksum, PacketBuf};
 use nvgate_packet::flow_key::FRONT_END;
 use nvgate_packet::headers::{
-    self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Headers,
-    read_u32, read_u128,
+    self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Fragment,
+    Headers, read_u32, read_u128,
 };
 use nvgate_packet::rewrite::{self, clamp_mss};
 
@@ -121,12 +121,16 @@ impl Dispatcher {
         if compiled.proof != snapshot.proof(domain) {
             return None;
         }
+        let headers = arrival.flow.headers()?;
         if compiled.egress == Egress::Handoff {
+            // Fragments go by way of their datagram's coordinator.
+            if headers.fragment != Fragment::Whole {
+                return None;
+            }
             let to = (compiled.target as u16, Owner::Mine);
             let verdict = hand_on(io, to, PortRole::FrontEnd, packet);
             return Some(Ended { verdict, domain: Some(domain) });
         }
-        let headers = arrival.flow.headers()?;
         let forward =
             Forward { position, compiled: &compiled, headers, ip_at: ETHERNET_LENGTH, class: None };
         let verdict = self.forward_hit(snapshot, domain, packet, &forward, io)?;
@@ -208,12 +212,12 @@ impl Dispatcher {
                 return Err(reason);
             }
         };
-        clamp_mss(packet, headers, largest_segment(planned.compiled.mtu, headers.family));
         if let Err(reason) = check(packet.bytes(), packet.offload(), headers, &planned.compiled) {
             let mtu = planned.compiled.mtu;
             self.tell_remote(snapshot, domain, packet, headers, reason, mtu, io);
             return Err(reason);
         }
+        clamp_mss(packet, headers, largest_segment(planned.compiled.mtu, headers.family));
         self.execute(snapshot, domain, packet, headers, &arrival.flow, &planned, io)
     }
 
@@ -236,6 +240,17 @@ impl Dispatcher {
             Family::V4 => ETHERTYPE_IPV4,
             Family::V6 => ETHERTYPE_IPV6,
         };
+        self.turn_back(snapshot, packet, ethertype, io)
+    }
+
+    /// Takes the IP packet of a view as if it had come from the front end.
+    pub(super) fn turn_back(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut PacketBuf<'_>,
+        ethertype: u16,
+        io: &mut Io<'_>,
+    ) -> Result<Verdict, DropReason> {
         let ethernet = packet.prepend::<ETHERNET_LENGTH>().map_err(|_| DropReason::NoHeadroom)?;
         let mac = snapshot.front_end.mac;
         nvgate_nvgre::encap::write_inner_ethernet(ethernet, mac, mac, ethertype);

@@ -287,7 +287,7 @@ fn publish_usage(gauges: &NatGauges, usage: &Usage) {
 }
 
 /// How many packets on a wire a view stands for.
-fn wire_packets(packet: &PacketBuf<'_>) -> u64 {
+pub(crate) fn wire_packets(packet: &PacketBuf<'_>) -> u64 {
     match packet.offload().gso {
         // Headers make the count at most one too high for the last segment; ports count frames.
         Some(gso) => (packet.len() as u64).div_ceil(u64::from(gso.size.max(1))).max(1),

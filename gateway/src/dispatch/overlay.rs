@@ -8,7 +8,7 @@ use nvgate_nvgre::lookup::EndpointIndex;
 use nvgate_packet::buf::PacketBuf;
 use nvgate_packet::headers::{
     self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN,
-    ETHERTYPE_VLAN, Headers, traffic_class,
+    ETHERTYPE_VLAN, Fragment, Headers, traffic_class,
 };
 use nvgate_packet::rewrite::{self, clamp_mss};
 
@@ -130,6 +130,10 @@ impl Dispatcher {
         }
         let headers = arrival.flow.headers()?;
         if compiled.egress == Egress::Handoff {
+            // Fragments go by way of their datagram's coordinator.
+            if headers.fragment != Fragment::Whole {
+                return None;
+            }
             let to = (compiled.target as u16, Owner::Mine);
             let verdict = hand_on(io, to, PortRole::Fabric, packet);
             return Some(Ended { verdict, domain: Some(domain) });
@@ -237,13 +241,13 @@ impl Dispatcher {
         let back = domain.lookup.endpoint(speaker).and_then(|endpoint| {
             snapshot.fabric.host(*endpoint.hosts().first()?).map(|host| host.mtu)
         });
-        let carried = planned.compiled.mtu.min(back.unwrap_or(u16::MAX));
-        clamp_mss(packet, headers, largest_segment(carried, headers.family));
         if let Err(reason) = check(packet.bytes(), packet.offload(), headers, &planned.compiled) {
             let mtu = planned.compiled.mtu;
             self.tell_sender(snapshot, domain, speaker, packet, headers, (reason, mtu), io);
             return Err(reason);
         }
+        let carried = planned.compiled.mtu.min(back.unwrap_or(u16::MAX));
+        clamp_mss(packet, headers, largest_segment(carried, headers.family));
         self.execute(snapshot, domain, packet, headers, &arrival.flow, &planned, io)
     }
 

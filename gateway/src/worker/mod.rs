@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, Cache};
 use nvgate_model::{DropReason, Generation, Instant, Tick};
 
 use crate::counters::WorkerCounters;
-use crate::dispatch::{Dispatcher, DispatcherConfig, Io, ResolveRequest};
+use crate::dispatch::{Dispatcher, DispatcherConfig, Io, ResolveRequest, wire_packets};
 use crate::io::{BATCH, Batch, PortRole, Rx, Tx};
 use crate::snapshot::Snapshot;
 
@@ -102,11 +102,12 @@ impl Worker {
             handoff: &mut self.outbox,
         };
         let dispatcher = &mut self.dispatcher;
-        let received = self.inbox.drain(BATCH, |stage, packet| {
+        let mut taken = 0;
+        let mut processed = self.inbox.drain(BATCH, |stage, packet| {
+            taken += wire_packets(packet);
             dispatcher.process_handoff(snapshot, now, stage, packet, &mut io);
         });
-        self.counters.handoffs_received.add(received as u64);
-        let mut processed = received;
+        self.counters.handoffs_received.add(taken);
         for (role, rx, counters) in [
             (PortRole::Fabric, &mut self.fabric.rx, &self.counters.fabric),
             (PortRole::FrontEnd, &mut self.front_end.rx, &self.counters.front_end),
@@ -115,9 +116,10 @@ impl Worker {
             rx.receive(&mut batch);
             if !batch.is_empty() {
                 let bytes: usize = batch.iter().map(|packet| packet.len()).sum();
+                let packets = batch.iter().map(wire_packets).sum();
                 counters.received.count(batch.len() as u64, bytes as u64);
                 self.counters.batches.add(1);
-                self.counters.packets.add(batch.len() as u64);
+                self.counters.packets.add(packets);
                 processed += batch.len();
                 dispatcher.process(snapshot, now, role, &mut batch, &mut io);
             }
