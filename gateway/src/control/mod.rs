@@ -8,7 +8,8 @@ mod config;
 mod status;
 pub mod threads;
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -150,6 +151,12 @@ impl GuardedTraffic {
             .filter(|address| !pools.iter().any(|pool| pool.covers(*address)));
         let routed = plan.tenants.iter().flat_map(|tenant| tenant.front_end_prefixes.clone());
         Self { front_end: pools.iter().copied().chain(leased).chain(routed).collect() }
+    }
+
+    /// What either keeps from the kernel.
+    fn with(&self, other: &Self) -> Self {
+        let more = other.front_end.iter().filter(|prefix| !self.front_end.contains(prefix));
+        Self { front_end: self.front_end.iter().chain(more).copied().collect() }
     }
 }
 
@@ -335,12 +342,19 @@ impl Control {
         let view = self.observer.view().borrow().clone();
         // New addresses are kept from the kernel before they are served, old ones as long as they
         // are.
-        if let Err(error) = self.follow_guard(&plan).await {
+        let (served, wanted) = (GuardedTraffic::of(&before), GuardedTraffic::of(&plan));
+        if let Err(error) = self.follow_guard(&plan, served.with(&wanted)).await {
             tracing::warn!(%error, "the new configuration is refused");
             self.shared.note_refused(vec![error.to_string()]);
             return;
         }
-        if let Err(error) = self.publish(&plan, &view) {
+        let published = self.publish(&plan, &view);
+        let guarded = if published.is_ok() { wanted } else { served };
+        if let Err(error) = self.follow_guard(&plan, guarded).await {
+            // The kernel is kept from more than is served, which harms no tenant.
+            tracing::warn!(%error, "cannot give back addresses to the kernel");
+        }
+        if let Err(error) = published {
             tracing::warn!(%error, "the new configuration is refused");
             self.shared.note_refused(vec![error.to_string()]);
             return;
@@ -351,8 +365,11 @@ impl Control {
         self.resolve_neighbours(false).await;
     }
 
-    async fn follow_guard(&mut self, plan: &Plan) -> Result<(), GuardError> {
-        let guarded = GuardedTraffic::of(plan);
+    async fn follow_guard(
+        &mut self,
+        plan: &Plan,
+        guarded: GuardedTraffic,
+    ) -> Result<(), GuardError> {
         if guarded != self.guarded {
             self.guards = guard(&self.netlink, plan, self.links, &guarded).await?;
             self.guarded = guarded;
@@ -412,13 +429,15 @@ impl Control {
     /// that are, since it does not see the traffic that would confirm them.
     async fn resolve_neighbours(&self, confirm: bool) {
         let snapshot = self.shared.published.load_full();
-        for request in wanted_neighbours(&snapshot, confirm) {
+        let round = (self.looks / LOOKS_A_ROUND) as usize;
+        for request in wanted_neighbours(&snapshot, confirm, round) {
             self.resolve(request).await;
         }
     }
 }
 
-fn wanted_neighbours(snapshot: &Snapshot, confirm: bool) -> Vec<ResolveRequest> {
+/// The front end's routers first, for all tenants need them; of more than fit others every `round`.
+fn wanted_neighbours(snapshot: &Snapshot, confirm: bool, round: usize) -> Vec<ResolveRequest> {
     let hosts = snapshot.fabric.hosts().iter().filter(|host| match host.template {
         Ok(_) => confirm,
         Err(reason) => reason == DropReason::FabricUnresolved,
@@ -426,13 +445,19 @@ fn wanted_neighbours(snapshot: &Snapshot, confirm: bool) -> Vec<ResolveRequest> 
     let fabric = hosts.map(|host| (PortRole::Fabric, host.next));
     let hops = snapshot.front_end.gateways().filter(|hop| confirm || hop.mac.is_none());
     let front_end = hops.map(|hop| (PortRole::FrontEnd, hop.address));
-    let unique: BTreeMap<_, _> =
-        fabric.chain(front_end).map(|(port, address)| ((port, address), ())).collect();
-    unique
-        .into_keys()
-        .map(|(port, address)| ResolveRequest { port, address })
-        .take(MAX_RESOLUTIONS)
-        .collect()
+    let unique: BTreeSet<_> =
+        fabric.chain(front_end).map(|(port, address)| (Reverse(port), address)).collect();
+    let mut wanted: Vec<_> = unique
+        .into_iter()
+        .map(|(Reverse(port), address)| ResolveRequest { port, address })
+        .collect();
+    let routers = wanted.partition_point(|request| request.port == PortRole::FrontEnd);
+    let hosts = &mut wanted[routers..];
+    if !hosts.is_empty() {
+        hosts.rotate_left(round.wrapping_mul(MAX_RESOLUTIONS / 2) % hosts.len());
+    }
+    wanted.truncate(MAX_RESOLUTIONS);
+    wanted
 }
 
 /// Installs both guards.
