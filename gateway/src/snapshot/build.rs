@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nvgate_deploy::host::{HostView, LinkFacts};
 use nvgate_deploy::plan::{DscpMode as PlanDscp, FabricPlan, Plan, RouteTarget, TenantPlan};
 use nvgate_model::{
-    DomainSlot, DropReason, Generation, Prefix, ProviderAddress, RoutingDomainId, Vsid,
+    DomainSlot, DropReason, FlowId, Generation, Prefix, ProviderAddress, RoutingDomainId, Vsid,
 };
 use nvgate_nat::{Budget, InboundRule, NatConfig, Timeouts};
 use nvgate_nvgre::decap::OwnAddresses;
@@ -28,7 +28,8 @@ use crate::counters::DomainCounters;
 
 /// Provider addresses that a process remembers.
 pub const MAX_HOSTS: usize = 1 << 16;
-/// Front-end neighbours that a process remembers.
+/// Front-end neighbours that a process remembers; when there are more, those that are gone are
+/// forgotten.
 pub const MAX_HOPS: usize = 1 << 16;
 
 /// Why there is no snapshot.
@@ -66,7 +67,8 @@ struct Known {
 /// What compiled entries of all domains depend on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct EpochFacts {
-    host_mtus: Vec<u16>,
+    /// MTU and constant FlowID of each host.
+    hosts: Vec<(u16, Option<FlowId>)>,
     routes: Option<Fib<FrontEndRoute>>,
     leased: BTreeSet<Ipv4Addr>,
     prefixes: BTreeSet<Prefix>,
@@ -191,7 +193,15 @@ impl SnapshotBuilder {
             .collect();
         let neighbours =
             host.neighbours.keys().filter(|(index, _)| *index == link.index).map(|&(_, ip)| ip);
-        for address in gateways.iter().copied().chain(neighbours) {
+        let current: BTreeSet<IpAddr> = gateways.iter().copied().chain(neighbours).collect();
+        let fresh = current.iter().filter(|address| !self.hop_index.contains_key(address)).count();
+        if self.hops.len() + fresh > MAX_HOPS {
+            // Those that came and went must not keep new ones out; every index changes its meaning.
+            self.hops.clear();
+            self.hop_index.clear();
+            self.epoch = self.epoch.next();
+        }
+        for address in current {
             if self.hops.len() < MAX_HOPS && !self.hop_index.contains_key(&address) {
                 self.hop_index.insert(address, HopIndex(self.hops.len() as u32));
                 self.hops.push(address);
@@ -308,7 +318,7 @@ impl SnapshotBuilder {
     fn advance_epoch(&mut self, plan: &Plan, fabric: &Fabric, front_end: &FrontEnd) {
         let nats = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
         let facts = EpochFacts {
-            host_mtus: fabric.hosts.iter().map(|host| host.mtu).collect(),
+            hosts: fabric.hosts.iter().map(|host| (host.mtu, host.constant_flow)).collect(),
             routes: Some(front_end.routes.clone()),
             leased: nats
                 .flat_map(|nat| &nat.addresses)
