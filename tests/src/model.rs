@@ -367,7 +367,7 @@ impl Model {
             let public = self.nat.public(mapping).expect("hairpins are sent from known sockets");
             let from_outside =
                 FromFrontEnd { packet: passed.with_source(public.0, public.1), shape: *shape };
-            let mut prediction = self.front_end(now, &from_outside);
+            let mut prediction = self.leased(now, &from_outside);
             for leaving in &mut prediction.leaving {
                 if let (To::Router, Likeness::Error(_, about)) =
                     (&leaving.to, &mut leaving.likeness)
@@ -436,6 +436,20 @@ impl Model {
 
     /// What becomes of a packet from the front end, at `now`.
     pub fn front_end(&mut self, now: u64, from: &FromFrontEnd) -> Prediction {
+        let source = from.packet.source;
+        match self.tenant_by_public(from.packet.destination) {
+            Some(tenant)
+                if prefix_of(tenant, source).is_some()
+                    || self.tenant_by_public(source).is_some() =>
+            {
+                Prediction::dropped(DropReason::Martian)
+            }
+            Some(_) | None => self.leased(now, from),
+        }
+    }
+
+    /// What becomes of a packet to a leased address, from wherever.
+    fn leased(&mut self, now: u64, from: &FromFrontEnd) -> Prediction {
         let FromFrontEnd { packet, shape } = from;
         let Some(tenant) = self.tenant_by_public(packet.destination).cloned() else {
             let pools = &self.plan.gateway.front_end.pools;

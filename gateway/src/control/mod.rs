@@ -8,7 +8,8 @@ mod config;
 mod status;
 pub mod threads;
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -485,13 +486,15 @@ impl Control {
     /// that are, since it does not see the traffic that would confirm them.
     async fn resolve_neighbours(&self, confirm: bool) {
         let snapshot = self.shared.published.load_full();
-        for request in wanted_neighbours(&snapshot, confirm) {
+        let round = (self.looks / LOOKS_A_ROUND) as usize;
+        for request in wanted_neighbours(&snapshot, confirm, round) {
             self.resolve(request).await;
         }
     }
 }
 
-fn wanted_neighbours(snapshot: &Snapshot, confirm: bool) -> Vec<ResolveRequest> {
+/// The front end's routers first, for all tenants need them; of more than fit others every `round`.
+fn wanted_neighbours(snapshot: &Snapshot, confirm: bool, round: usize) -> Vec<ResolveRequest> {
     let hosts = snapshot.fabric.hosts().iter().filter(|host| match host.template {
         Ok(_) => confirm,
         Err(reason) => reason == DropReason::FabricUnresolved,
@@ -499,13 +502,19 @@ fn wanted_neighbours(snapshot: &Snapshot, confirm: bool) -> Vec<ResolveRequest> 
     let fabric = hosts.map(|host| (PortRole::Fabric, host.next));
     let hops = snapshot.front_end.gateways().filter(|hop| confirm || hop.mac.is_none());
     let front_end = hops.map(|hop| (PortRole::FrontEnd, hop.address));
-    let unique: BTreeMap<_, _> =
-        fabric.chain(front_end).map(|(port, address)| ((port, address), ())).collect();
-    unique
-        .into_keys()
-        .map(|(port, address)| ResolveRequest { port, address })
-        .take(MAX_RESOLUTIONS)
-        .collect()
+    let unique: BTreeSet<_> =
+        fabric.chain(front_end).map(|(port, address)| (Reverse(port), address)).collect();
+    let mut wanted: Vec<_> = unique
+        .into_iter()
+        .map(|(Reverse(port), address)| ResolveRequest { port, address })
+        .collect();
+    let routers = wanted.partition_point(|request| request.port == PortRole::FrontEnd);
+    let hosts = &mut wanted[routers..];
+    if !hosts.is_empty() {
+        hosts.rotate_left(round.wrapping_mul(MAX_RESOLUTIONS / 2) % hosts.len());
+    }
+    wanted.truncate(MAX_RESOLUTIONS);
+    wanted
 }
 
 /// Installs both guards.

@@ -9,6 +9,7 @@ use nvgate_packet::flow_key::flow_hash;
 use nvgate_packet::headers::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Headers};
 use nvgate_packet::icmp::{self, Problem};
 
+use super::domain_state::Asker;
 use super::egress::{Link, send};
 use super::forward::link_of;
 use super::{Dispatcher, Io, Verdict};
@@ -49,7 +50,7 @@ impl Dispatcher {
         let Some(from) = domain.gateway_towards(headers::source(bytes, headers.family)) else {
             return;
         };
-        if !icmp::may_answer(bytes, headers) || !self.may_answer(domain) {
+        if !icmp::may_answer(bytes, headers) || !self.may_answer(domain, Asker::Endpoint) {
             return;
         }
         let out = &mut self.answer[HEADROOM..];
@@ -76,7 +77,7 @@ impl Dispatcher {
         let remote = headers::source(bytes, headers.family);
         let from = headers::destination(bytes, headers.family);
         if snapshot.by_front_end(remote).is_some() {
-            if icmp::may_answer(bytes, headers) && self.may_answer(domain) {
+            if icmp::may_answer(bytes, headers) && self.may_answer(domain, Asker::Remote) {
                 self.tell_insider(snapshot, bytes, headers, from, problem, io);
             }
             return;
@@ -87,7 +88,7 @@ impl Dispatcher {
         else {
             return;
         };
-        if !icmp::may_answer(bytes, headers) || !self.may_answer(domain) {
+        if !icmp::may_answer(bytes, headers) || !self.may_answer(domain, Asker::Remote) {
             return;
         }
         let out = &mut self.answer[HEADROOM..];
@@ -142,7 +143,7 @@ impl Dispatcher {
         if !packet.complete_checksum() || packet.offload().gso.is_some() {
             return Err(DropReason::OffloadInvalid);
         }
-        if !self.may_answer(domain) {
+        if !self.may_answer(domain, Asker::Endpoint) {
             return Err(DropReason::PuntLimited);
         }
         let now = self.now;

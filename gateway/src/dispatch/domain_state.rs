@@ -19,16 +19,31 @@ use crate::snapshot::Domain;
 pub(super) struct DomainState {
     /// NAT, when the tenant has it.
     pub(super) nat: Option<NatState>,
-    /// Answers by the gateway itself.
-    pub(super) punts: TokenBucket,
+    /// Answers by the gateway itself, by who is answered.
+    answers: [TokenBucket; 3],
+    /// Neighbours that the kernel is asked to resolve.
+    pub(super) resolutions: TokenBucket,
     /// Broadcast and multicast frames.
     pub(super) replications: TokenBucket,
-    /// What the first fragments of datagrams under translation were told.
-    pub(super) datagrams: FragmentTable<Compiled>,
-    /// Which workers own the sockets of datagrams that this worker coordinates.
-    pub(super) datagram_owners: FragmentTable<u16>,
+    /// What the first fragments of datagrams under translation were told, by direction: remotes
+    /// must not use up the tenant's own.
+    pub(super) datagrams: [FragmentTable<Compiled>; 2],
+    /// Which workers own the sockets of datagrams that this worker coordinates, by direction.
+    pub(super) datagram_owners: [FragmentTable<u16>; 2],
     /// The gateway's own addresses; made at the first packet for them.
     pub(super) endpoint: Option<Box<Endpoint>>,
+}
+
+/// Who is answered by the gateway itself. Each has a budget of its own, so that none can silence the
+/// gateway for the others: a leased address whose ARP is not answered is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Asker {
+    /// The tenant's endpoints.
+    Endpoint = 0,
+    /// Anybody who can send to the tenant's leased addresses.
+    Remote = 1,
+    /// The front end's neighbours, by ARP and neighbour discovery.
+    Neighbour = 2,
 }
 
 /// A direction of a session, seen from the tenant.
@@ -59,7 +74,10 @@ struct FlowLink {
 
 const NO_LINK: FlowLink = FlowLink { position: NONE, evicted: None };
 
-/// Datagrams in fragments that one domain may have under way on one worker.
+/// Neighbours that one domain may have the kernel resolve a second: the kernel's table of neighbours
+/// is small, and all tenants' (RFC 6583).
+const RESOLUTIONS_PER_SEC: u32 = 16;
+/// Datagrams in fragments that one domain may have under way in one direction on one worker.
 const MAX_DATAGRAMS: usize = 1024;
 /// Sessions examined for expiry in one call.
 const EXPIRY_BUDGET: usize = 256;
@@ -68,17 +86,20 @@ impl DomainState {
     pub(super) fn new(domain: &Domain, config: &DispatcherConfig, now: Instant) -> Self {
         Self {
             nat: domain.nat.as_ref().map(|nat| NatState::new(domain, nat, config)),
-            punts: TokenBucket::new(share(domain.punts_per_sec, config), now),
+            answers: [TokenBucket::new(share(domain.punts_per_sec, config), now); 3],
+            resolutions: TokenBucket::new(share(RESOLUTIONS_PER_SEC, config), now),
             replications: TokenBucket::new(share(domain.replications_per_sec, config), now),
-            datagrams: FragmentTable::new(MAX_DATAGRAMS, config.seed),
-            datagram_owners: FragmentTable::new(MAX_DATAGRAMS, config.seed),
+            datagrams: [(); 2].map(|()| FragmentTable::new(MAX_DATAGRAMS, config.seed)),
+            datagram_owners: [(); 2].map(|()| FragmentTable::new(MAX_DATAGRAMS, config.seed)),
             endpoint: None,
         }
     }
 
     /// Follows a changed domain; what did not change keeps its state.
     pub(super) fn follow(&mut self, domain: &Domain, config: &DispatcherConfig) {
-        self.punts.set_rate(share(domain.punts_per_sec, config));
+        for answers in &mut self.answers {
+            answers.set_rate(share(domain.punts_per_sec, config));
+        }
         self.replications.set_rate(share(domain.replications_per_sec, config));
         match (&mut self.nat, &domain.nat) {
             (Some(state), Some(nat)) => {
@@ -90,6 +111,13 @@ impl DomainState {
             (None, Some(nat)) => self.nat = Some(NatState::new(domain, nat, config)),
             (_, None) => self.nat = None,
         }
+    }
+}
+
+impl DomainState {
+    /// Takes from the budget of answers to `asker`; `false` when it is used up.
+    pub(super) fn may_answer(&mut self, asker: Asker, now: Instant) -> bool {
+        self.answers[asker as usize].take(now)
     }
 }
 
@@ -140,14 +168,21 @@ impl NatState {
         }
     }
 
-    /// Closes idle sessions, with bounded work.
-    pub(super) fn expire(&mut self, slot: u32, now: Tick, flows: &mut FlowTable<FlowKeyV4>) {
+    /// Closes idle sessions, with bounded work; `true` when more may be due.
+    pub(super) fn expire(
+        &mut self,
+        slot: u32,
+        now: Tick,
+        flows: &mut FlowTable<FlowKeyV4>,
+    ) -> bool {
         let links = &mut self.links;
+        let mut examined = 0;
         let mut closed_entries = Vec::new();
         self.nat.expire(
             now,
             EXPIRY_BUDGET,
             |session| {
+                examined += 1;
                 let of = |direction: Direction| {
                     let link = links.get(session.session.0 as usize)?[direction as usize];
                     let live = flows.at(link.position as usize).filter(|entry: &&Compiled| {
@@ -162,6 +197,7 @@ impl NatState {
         for session in closed_entries {
             self.unlink(slot, session, flows);
         }
+        examined == EXPIRY_BUDGET
     }
 
     /// Removes the compiled entries of a session that was closed.

@@ -206,6 +206,25 @@ impl<K: FlowKey> FlowTable<K> {
         (position, previous.filter(|_| !same))
     }
 
+    /// Stores `compiled` under `key`, replacing an entry of the same key or one that `spare` names;
+    /// does nothing when there is none and no vacancy.
+    pub fn insert_spare(
+        &mut self,
+        key: K,
+        hash: u64,
+        compiled: Compiled,
+        spare: impl Fn(&Compiled) -> bool,
+    ) {
+        let place = self.place(hash);
+        let position = self.find(&key, hash).or_else(|| self.vacancy(place)).or_else(|| {
+            let position = self.idlest(place, compiled.tick, &spare);
+            self.at(position).is_none_or(&spare).then_some(position)
+        });
+        let Some(position) = position else { return };
+        self.entries[position] = Entry { key, compiled: Some(compiled) };
+        self.tags[position / WAYS][position % WAYS] = place.tag;
+    }
+
     /// A vacant entry in the emptier bucket.
     fn vacancy(&self, place: Place) -> Option<usize> {
         let vacant = |bucket: &usize| self.tags[*bucket].iter().filter(|&&tag| tag == 0).count();
@@ -316,6 +335,23 @@ mod tests {
         assert!(table.at(position).is_some());
         table.remove(position, 0, 1);
         assert!(table.find(&key(1), 0).is_none());
+    }
+
+    #[test]
+    fn what_takes_only_spare_entries_pushes_nothing_else_out() {
+        let mut table = FlowTable::new(0);
+        for port in 0..2 * WAYS as u16 {
+            table.insert(key(port), 0, compiled(port.into(), 100), |_| false);
+        }
+        table.insert_spare(key(99), 0, compiled(99, 900), |_| false);
+        assert!(table.find(&key(99), 0).is_none());
+        table.insert_spare(key(99), 0, compiled(99, 900), |entry| entry.session == 5);
+        assert!(table.find(&key(99), 0).is_some() && table.find(&key(5), 0).is_none());
+        assert!(
+            (0..2 * WAYS as u16)
+                .filter(|&port| port != 5)
+                .all(|port| table.find(&key(port), 0).is_some())
+        );
     }
 
     #[test]

@@ -160,6 +160,13 @@ pub(super) fn expose_ip(
     Ok(())
 }
 
+/// Whether an entry was proven under another configuration than its domain's.
+fn is_stale(snapshot: &Snapshot, entry: &Compiled) -> bool {
+    snapshot
+        .domain(nvgate_model::DomainSlot(entry.domain))
+        .is_none_or(|domain| snapshot.proof(domain) != entry.proof)
+}
+
 /// The largest TCP segment that a path of this MTU carries (RFC 9293 section 3.7.1).
 pub(super) const fn largest_segment(mtu: u16, family: Family) -> u16 {
     let headers = match family {
@@ -167,6 +174,20 @@ pub(super) const fn largest_segment(mtu: u16, family: Family) -> u16 {
         Family::V6 => 60,
     };
     mtu.saturating_sub(headers)
+}
+
+/// Whether a packet's key is its own: of ICMP only echo has one, the others would share that of an
+/// echo with the identifier 0.
+#[inline]
+const fn has_key(headers: &Headers) -> bool {
+    match headers.transport {
+        Transport::Tcp { .. }
+        | Transport::Udp
+        | Transport::EchoRequest
+        | Transport::EchoReply
+        | Transport::Opaque => true,
+        Transport::IcmpError | Transport::IcmpOther { .. } => false,
+    }
 }
 
 /// Hands a frame to another worker.
@@ -211,6 +232,7 @@ impl Dispatcher {
             Some((position, *table.at(position)?))
         }
         match flow {
+            Flow::V4 { headers, .. } | Flow::V6 { headers, .. } if !has_key(headers) => None,
             Flow::V4 { key, hash, .. } => find(&self.flows_v4, key, *hash),
             Flow::V6 { key, hash, .. } => find(&self.flows_v6, key, *hash),
             Flow::None | Flow::Bad(_) => None,
@@ -275,6 +297,7 @@ impl Dispatcher {
     ) -> Result<Verdict, DropReason> {
         if let Some(direction) = planned.keep
             && headers.fragment == Fragment::Whole
+            && has_key(headers)
         {
             self.keep(snapshot, domain, flow, planned.compiled, direction);
         }
@@ -287,12 +310,12 @@ impl Dispatcher {
                 if reason == DropReason::FrontEndUnresolved
                     && let Some(hop) = snapshot.front_end.hop(HopIndex(planned.compiled.target))
                 {
-                    self.request_resolution(PortRole::FrontEnd, hop.address);
+                    self.request_resolution(domain, PortRole::FrontEnd, hop.address);
                 }
                 if reason == DropReason::FabricUnresolved
                     && let Some(host) = snapshot.fabric.host(HostIndex(planned.compiled.host))
                 {
-                    self.request_resolution(PortRole::Fabric, host.next);
+                    self.request_resolution(domain, PortRole::Fabric, host.next);
                 }
                 return Err(reason);
             }
@@ -340,11 +363,7 @@ impl Dispatcher {
         compiled: Compiled,
         direction: Direction,
     ) {
-        let stale = |entry: &Compiled| {
-            snapshot
-                .domain(nvgate_model::DomainSlot(entry.domain))
-                .is_none_or(|domain| snapshot.proof(domain) != entry.proof)
-        };
+        let stale = |entry: &Compiled| is_stale(snapshot, entry);
         let (position, evicted) = match flow {
             Flow::V4 { key, hash, .. } => self.flows_v4.insert(*key, *hash, compiled, stale),
             Flow::V6 { key, hash, .. } => self.flows_v6.insert(*key, *hash, compiled, stale),
@@ -390,7 +409,13 @@ impl Dispatcher {
             egress: Egress::Handoff,
             ..Compiled::vacant(snapshot.proof(domain), domain.slot, self.now.tick())
         };
-        self.keep(snapshot, domain, flow, compiled, Direction::Outbound);
+        // Nobody has admitted the flow yet: it must not push out what was.
+        let spare = |entry: &Compiled| entry.egress == Egress::Handoff || is_stale(snapshot, entry);
+        match flow {
+            Flow::V4 { key, hash, .. } => self.flows_v4.insert_spare(*key, *hash, compiled, spare),
+            Flow::V6 { key, hash, .. } => self.flows_v6.insert_spare(*key, *hash, compiled, spare),
+            Flow::None | Flow::Bad(_) => {}
+        }
     }
 
     /// The part of a compiled entry that leads to `endpoint`, for a packet with this flow hash.

@@ -16,7 +16,7 @@ use super::flow_table::{Compiled, Egress};
 use super::forward::{Flow, Forward, check, expose_ip, hand_on, largest_segment};
 use super::neighbour::is_discovery;
 use super::route::owns_on_front_end;
-use super::sender::is_unicast;
+use super::sender::{is_link_local, is_unicast};
 use super::{Dispatcher, Ended, Io, Verdict};
 use crate::io::{BATCH, Batch, PortRole};
 use crate::snapshot::{Domain, Snapshot};
@@ -193,7 +193,13 @@ impl Dispatcher {
         let headers = arrival.flow.parsed()?;
         let ip = packet.bytes().get(ETHERNET_LENGTH..).unwrap_or(&[]);
         let source = headers::source(ip, headers.family);
-        if !is_unicast(source) || owns_on_front_end(domain, source) {
+        // What the domain itself has cannot come from outside (RFC 2827, RFC 3704 section 2.2); a
+        // default route claims nothing. Leased addresses come from inside only, turned back.
+        let turned_back = arrival.source == snapshot.front_end.mac;
+        let inside = domain.fib.lookup(source).is_some_and(|(prefix, _)| prefix.length() > 0)
+            || owns_on_front_end(domain, source)
+            || !turned_back && snapshot.by_front_end(source).is_some();
+        if !is_unicast(source) || is_link_local(source) || inside {
             return Err(DropReason::Martian);
         }
         if headers.family == Family::V4 {
@@ -241,20 +247,24 @@ impl Dispatcher {
             Family::V4 => ETHERTYPE_IPV4,
             Family::V6 => ETHERTYPE_IPV6,
         };
-        self.turn_back(snapshot, packet, ethertype, io)
+        let ended = self.turn_back(snapshot, packet, ethertype, io)?;
+        if let Verdict::Drop(_) = ended.verdict {
+            self.dropped_by = ended.domain.map(|domain| domain.slot);
+        }
+        Ok(ended.verdict)
     }
 
     /// Takes the IP packet of a view as if it had come from the front end.
-    pub(super) fn turn_back(
+    pub(super) fn turn_back<'s>(
         &mut self,
-        snapshot: &Snapshot,
+        snapshot: &'s Snapshot,
         packet: &mut PacketBuf<'_>,
         ethertype: u16,
         io: &mut Io<'_>,
-    ) -> Result<Verdict, DropReason> {
+    ) -> Result<Ended<'s>, DropReason> {
         let ethernet = packet.prepend::<ETHERNET_LENGTH>().map_err(|_| DropReason::NoHeadroom)?;
         let mac = snapshot.front_end.mac;
         nvgate_nvgre::encap::write_inner_ethernet(ethernet, mac, mac, ethertype);
-        Ok(self.front_end_packet(snapshot, packet, Owner::Unknown, io).verdict)
+        Ok(self.front_end_packet(snapshot, packet, Owner::Unknown, io))
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use nvgate_model::{DropReason, MacAddress};
 use nvgate_packet::headers::{ETHERTYPE_ARP, ETHERTYPE_IPV6};
 
+use super::domain_state::Asker;
 use super::egress::Link;
 use super::neighbour::{
     ArpRequest, MAX_ADVERTISEMENT, Solicitation, gratuitous_arp, neighbour_advertisement,
@@ -31,7 +32,7 @@ impl Dispatcher {
         if request.sender == request.target || !request.sender_mac.is_station() {
             return IGNORED;
         }
-        if !self.may_answer(domain) {
+        if !self.may_answer(domain, Asker::Neighbour) {
             let verdict = Verdict::Drop(DropReason::PuntLimited);
             return Ended { verdict, domain: Some(domain) };
         }
@@ -55,7 +56,10 @@ impl Dispatcher {
             return IGNORED;
         };
         let Some(domain) = snapshot.by_front_end(IpAddr::V6(target)) else { return IGNORED };
-        if !self.may_answer(domain) {
+        if !from.is_station() {
+            return IGNORED;
+        }
+        if !self.may_answer(domain, Asker::Neighbour) {
             let verdict = Verdict::Drop(DropReason::PuntLimited);
             return Ended { verdict, domain: Some(domain) };
         }

@@ -29,10 +29,16 @@ impl TokenBucket {
 
     /// Takes a token; `false` when there is none.
     pub fn take(&mut self, now: Instant) -> bool {
+        self.take_many(now, 1)
+    }
+
+    /// Takes `count` tokens; `false`, and none are taken, when there are fewer.
+    pub fn take_many(&mut self, now: Instant, count: u64) -> bool {
         let elapsed = now.0.saturating_sub(self.updated.0).min(TOKEN);
         self.updated = now;
         self.tokens = (self.tokens + elapsed * self.per_second).min(self.per_second * TOKEN);
-        let Some(left) = self.tokens.checked_sub(TOKEN) else { return false };
+        let cost = count.saturating_mul(TOKEN);
+        let Some(left) = self.tokens.checked_sub(cost) else { return false };
         self.tokens = left;
         true
     }

@@ -39,7 +39,7 @@ use crate::io::{Batch, PortRole, Tx};
 use crate::snapshot::{Domain, Snapshot};
 use crate::worker::handoff::{Outbox, Stage};
 
-use domain_state::DomainState;
+use domain_state::{Asker, DomainState};
 use egress::Scratch;
 use flow_table::FlowTable;
 pub use steer::Steering;
@@ -126,6 +126,10 @@ pub struct Dispatcher {
     swept: Tick,
     /// The next domain to look after within that tick.
     sweep: usize,
+    /// Domains with more idle sessions than one look closes.
+    behind: ArrayVec<usize, SWEEP_DOMAINS>,
+    /// The domain that dropped a packet which another sent to a leased address.
+    dropped_by: Option<DomainSlot>,
 }
 
 impl Dispatcher {
@@ -143,6 +147,8 @@ impl Dispatcher {
             now: Instant::default(),
             swept: Tick::default(),
             sweep: 0,
+            behind: ArrayVec::new(),
+            dropped_by: None,
             config,
         }
     }
@@ -199,27 +205,39 @@ impl Dispatcher {
         self.account(&ended, packets);
     }
 
-    /// Closes idle NAT sessions and publishes what NAT uses, a few domains a call, each domain at
-    /// most once a tick.
+    /// Closes idle NAT sessions and publishes what NAT uses, a few domains a call, each domain once a
+    /// tick and one of those with more to close every call.
     pub fn maintain(&mut self, snapshot: &Snapshot, now: Instant) {
         let tick = now.tick();
         if self.swept != tick {
             (self.swept, self.sweep) = (tick, 0);
         }
+        if let Some(slot) = self.behind.pop_at(0) {
+            self.look_after(snapshot, slot, tick);
+        }
         let end = (self.sweep + SWEEP_DOMAINS).min(self.domains.len());
         for slot in self.sweep..end {
-            let Some(state) = &mut self.domains[slot] else { continue };
-            let Some(domain) = snapshot.domain(DomainSlot(slot as u32)) else { continue };
-            let gauges = &domain.counters[usize::from(self.config.worker)].nat;
-            match &mut state.nat {
-                Some(nat) => {
-                    nat.expire(slot as u32, tick, &mut self.flows_v4);
-                    publish_usage(gauges, &nat.nat.usage());
-                }
-                None => publish_usage(gauges, &Usage::default()),
+            if !self.behind.contains(&slot) {
+                self.look_after(snapshot, slot, tick);
             }
         }
         self.sweep = end;
+    }
+
+    fn look_after(&mut self, snapshot: &Snapshot, slot: usize, tick: Tick) {
+        let Some(Some(state)) = self.domains.get_mut(slot) else { return };
+        let Some(domain) = snapshot.domain(DomainSlot(slot as u32)) else { return };
+        let gauges = &domain.counters[usize::from(self.config.worker)].nat;
+        match &mut state.nat {
+            Some(nat) => {
+                if nat.expire(slot as u32, tick, &mut self.flows_v4) {
+                    // A full list loses nothing: the next tick looks again.
+                    let _ = self.behind.try_push(slot);
+                }
+                publish_usage(gauges, &nat.nat.usage());
+            }
+            None => publish_usage(gauges, &Usage::default()),
+        }
     }
 
     /// Neighbours to be resolved, emptied by the call.
@@ -227,9 +245,13 @@ impl Dispatcher {
         self.resolve.drain(..)
     }
 
-    fn request_resolution(&mut self, port: PortRole, address: IpAddr) {
+    /// Has a neighbour resolved that a tenant's packet needs, within the tenant's budget.
+    fn request_resolution(&mut self, domain: &Domain, port: PortRole, address: IpAddr) {
         let request = ResolveRequest { port, address };
-        if !self.resolve.contains(&request) {
+        let now = self.now;
+        if !self.resolve.contains(&request)
+            && self.state(domain).is_some_and(|state| state.resolutions.take(now))
+        {
             // A full list loses nothing: the next packet asks again.
             let _ = self.resolve.try_push(request);
         }
@@ -265,10 +287,10 @@ impl Dispatcher {
         self.domains.get_mut(domain.slot.0 as usize)?.as_mut()
     }
 
-    /// Whether the tenant's budget allows one more answer by the gateway itself.
-    fn may_answer(&mut self, domain: &Domain) -> bool {
+    /// Whether the tenant's budget allows one more answer by the gateway itself to `asker`.
+    fn may_answer(&mut self, domain: &Domain, asker: Asker) -> bool {
         let now = self.now;
-        self.state(domain).is_some_and(|state| state.punts.take(now))
+        self.state(domain).is_some_and(|state| state.may_answer(asker, now))
     }
 }
 

@@ -12,6 +12,7 @@ use nvgate_packet::headers::{
     read_u32, read_u128,
 };
 
+use super::domain_state::Asker;
 use super::forward::overlay_link;
 use super::sender::Sender;
 use super::{Dispatcher, Io, Verdict};
@@ -305,7 +306,7 @@ impl Dispatcher {
         (ethertype, payload): (u16, &[u8]),
         io: &mut Io<'_>,
     ) -> Result<Verdict, DropReason> {
-        if !self.may_answer(domain) {
+        if !self.may_answer(domain, Asker::Endpoint) {
             return Err(DropReason::PuntLimited);
         }
         let endpoint = domain.lookup.endpoint(asker).ok_or(DropReason::UnknownCustomer)?;

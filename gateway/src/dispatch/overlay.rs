@@ -112,6 +112,8 @@ impl Dispatcher {
             return Ended { verdict: Verdict::Drop(DropReason::VsidUnknown), domain: None };
         };
         let verdict = self.overlay_slow(snapshot, domain, subnet, packet, arrival, owner, io);
+        let domain =
+            self.dropped_by.take().and_then(|slot| snapshot.domain(slot)).unwrap_or(domain);
         Ended { verdict: verdict.unwrap_or_else(Verdict::Drop), domain: Some(domain) }
     }
 

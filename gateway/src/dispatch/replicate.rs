@@ -31,7 +31,10 @@ impl Dispatcher {
         io: &mut Io<'_>,
     ) -> Result<Verdict, DropReason> {
         let now = self.now;
-        let allowed = self.state(domain).is_some_and(|state| state.replications.take(now));
+        // A super-packet costs what it stands for.
+        let frames = super::wire_packets(packet);
+        let allowed =
+            self.state(domain).is_some_and(|state| state.replications.take_many(now, frames));
         if !allowed {
             return Err(DropReason::ReplicationLimited);
         }

@@ -72,7 +72,7 @@ impl Dispatcher {
         }
         let path = snapshot.front_end.path(destination)?;
         let Some(hop) = path.hop else {
-            self.request_resolution(PortRole::FrontEnd, path.next);
+            self.request_resolution(domain, PortRole::FrontEnd, path.next);
             return Err(DropReason::FrontEndUnresolved);
         };
         Ok(Compiled { target: hop.0, mtu: path.mtu, egress: Egress::FrontEnd, ..vacant })
@@ -88,7 +88,13 @@ impl Dispatcher {
     ) -> Result<Planned, DropReason> {
         let destination = headers::destination(packet.bytes(), headers.family);
         if let Fragment::Later { .. } = headers.fragment {
-            return self.later_fragment(snapshot, domain, packet.bytes(), headers);
+            return self.later_fragment(
+                snapshot,
+                domain,
+                packet.bytes(),
+                headers,
+                Direction::Outbound,
+            );
         }
         let mut compiled = self.towards_front_end(snapshot, domain, destination)?;
         let now = self.now.tick();
@@ -113,7 +119,8 @@ impl Dispatcher {
         let nat = state.nat.as_mut().ok_or(DropReason::NatAbsent)?;
         let translation = nat.nat.outbound(now, &flow, &domain.sessions, budget)?;
         apply_translation(&mut compiled, &flow, &translation);
-        self.remember_first_fragment(domain, packet.bytes(), headers, &compiled)?;
+        let kept = (Direction::Outbound, &compiled);
+        self.remember_first_fragment(domain, packet.bytes(), headers, kept)?;
         Ok(Planned { compiled, keep: translation.compile.then_some(Direction::Outbound) })
     }
 
@@ -135,7 +142,13 @@ impl Dispatcher {
             IpAddr::V4(v4) => v4,
         };
         if let Fragment::Later { .. } = headers.fragment {
-            return self.later_fragment(snapshot, domain, packet.bytes(), headers);
+            return self.later_fragment(
+                snapshot,
+                domain,
+                packet.bytes(),
+                headers,
+                Direction::Inbound,
+            );
         }
         let now = self.now.tick();
         if headers.transport == Transport::IcmpError {
@@ -169,7 +182,8 @@ impl Dispatcher {
         let customer = translation.destination.address;
         let mut compiled = self.towards_customer(snapshot, domain, customer.into(), hash)?;
         apply_translation(&mut compiled, &flow, &translation);
-        self.remember_first_fragment(domain, packet.bytes(), headers, &compiled)?;
+        let kept = (Direction::Inbound, &compiled);
+        self.remember_first_fragment(domain, packet.bytes(), headers, kept)?;
         Ok(Planned { compiled, keep: translation.compile.then_some(Direction::Inbound) })
     }
 
@@ -195,11 +209,12 @@ impl Dispatcher {
         domain: &Domain,
         packet: &[u8],
         headers: &Headers,
+        direction: Direction,
     ) -> Result<Planned, DropReason> {
         let now = self.now.tick();
         let key = fragment_key(packet, headers).ok_or(DropReason::FragmentOrphan)?;
         let state = self.state(domain).ok_or(DropReason::FragmentOrphan)?;
-        let compiled = state.datagrams.lookup(now, key)?;
+        let compiled = state.datagrams[direction as usize].lookup(now, key)?;
         if compiled.proof != snapshot.proof(domain) {
             return Err(DropReason::FragmentOrphan);
         }
@@ -211,7 +226,7 @@ impl Dispatcher {
         domain: &Domain,
         packet: &[u8],
         headers: &Headers,
-        compiled: &Compiled,
+        (direction, compiled): (Direction, &Compiled),
     ) -> Result<(), DropReason> {
         let (Fragment::First { .. }, Some(key)) = (headers.fragment, fragment_key(packet, headers))
         else {
@@ -219,7 +234,7 @@ impl Dispatcher {
         };
         let now = self.now.tick();
         let state = self.state(domain).ok_or(DropReason::FragmentTableFull)?;
-        state.datagrams.insert(now, key, *compiled)
+        state.datagrams[direction as usize].insert(now, key, *compiled)
     }
 
     /// The worker that owns a packet's customer socket, when it is another one.
@@ -231,7 +246,7 @@ impl Dispatcher {
         owner: Owner,
     ) -> Result<Option<Destination>, DropReason> {
         let steering = self.steering;
-        self.owner(domain, packet, headers, owner, |protocol, source, _| {
+        self.owner(domain, packet, headers, (Direction::Outbound, owner), |protocol, source, _| {
             steering.customer(protocol, source)
         })
     }
@@ -246,9 +261,13 @@ impl Dispatcher {
         owner: Owner,
     ) -> Result<Option<Destination>, DropReason> {
         let steering = self.steering;
-        self.owner(domain, packet, headers, owner, |protocol, _, destination| {
-            steering.public(nat, protocol, destination)
-        })
+        self.owner(
+            domain,
+            packet,
+            headers,
+            (Direction::Inbound, owner),
+            |protocol, _, destination| steering.public(nat, protocol, destination),
+        )
     }
 
     /// `of` names the owner by protocol, source and destination of the packet; for an ICMP error
@@ -258,7 +277,7 @@ impl Dispatcher {
         domain: &Domain,
         packet: &[u8],
         headers: &Headers,
-        owner: Owner,
+        (direction, owner): (Direction, Owner),
         of: impl Fn(Protocol, Socket, Socket) -> u16,
     ) -> Result<Option<Destination>, DropReason> {
         if self.config.workers == 1 || owner == Owner::Mine {
@@ -293,10 +312,10 @@ impl Dispatcher {
         let now = self.now.tick();
         let state = self.state(domain).ok_or(DropReason::FragmentOrphan)?;
         let worker = match headers.fragment {
-            Fragment::Later { .. } => state.datagram_owners.lookup(now, key)?,
+            Fragment::Later { .. } => state.datagram_owners[direction as usize].lookup(now, key)?,
             Fragment::Whole | Fragment::First { .. } => {
                 let worker = by_socket().ok_or(DropReason::NatProtocol)?;
-                state.datagram_owners.insert(now, key, worker)?;
+                state.datagram_owners[direction as usize].insert(now, key, worker)?;
                 worker
             }
         };

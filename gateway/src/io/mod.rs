@@ -130,6 +130,10 @@ impl Rx {
 
 /// The transmitting half of a port.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "two a worker; a box would cost an indirection a frame"
+)]
 pub enum Tx {
     /// A link of the host, and what of its counters was reported.
     Packet(packet::Tx, packet::TxCounters),

@@ -28,7 +28,8 @@ use crate::counters::DomainCounters;
 
 /// Provider addresses that a process remembers.
 pub const MAX_HOSTS: usize = 1 << 16;
-/// Front-end neighbours that a process remembers.
+/// Front-end neighbours that a process remembers; when there are more, those that are gone are
+/// forgotten.
 pub const MAX_HOPS: usize = 1 << 16;
 
 /// Why there is no snapshot.
@@ -66,6 +67,7 @@ struct Known {
 /// What compiled entries of all domains depend on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct EpochFacts {
+    /// MTU and constant FlowID of each host.
     hosts: Vec<(u16, Option<FlowId>)>,
     routes: Option<Fib<FrontEndRoute>>,
     leased: BTreeSet<Ipv4Addr>,
@@ -191,7 +193,15 @@ impl SnapshotBuilder {
             .collect();
         let neighbours =
             host.neighbours.keys().filter(|(index, _)| *index == link.index).map(|&(_, ip)| ip);
-        for address in gateways.iter().copied().chain(neighbours) {
+        let current: BTreeSet<IpAddr> = gateways.iter().copied().chain(neighbours).collect();
+        let fresh = current.iter().filter(|address| !self.hop_index.contains_key(address)).count();
+        if self.hops.len() + fresh > MAX_HOPS {
+            // Those that came and went must not keep new ones out; every index changes its meaning.
+            self.hops.clear();
+            self.hop_index.clear();
+            self.epoch = self.epoch.next();
+        }
+        for address in current {
             if self.hops.len() < MAX_HOPS && !self.hop_index.contains_key(&address) {
                 self.hop_index.insert(address, HopIndex(self.hops.len() as u32));
                 self.hops.push(address);

@@ -18,7 +18,7 @@ pub struct FrontEnd {
     pub(super) hop_index: HashMap<IpAddr, HopIndex>,
 }
 
-/// The position of a next hop in [`FrontEnd`]; stable while the process runs.
+/// The position of a next hop in [`FrontEnd`]; stable while the epoch is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct HopIndex(pub u32);
 
