@@ -565,3 +565,18 @@ fn missing_provider_address(plan: &Plan, view: &HostView) -> Option<String> {
 fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_it_reloads_the_kernel_is_kept_from_the_old_and_the_new() {
+        let of = |texts: &[&str]| GuardedTraffic {
+            front_end: texts.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let both =
+            of(&["192.0.2.0/24", "203.0.113.1/32"]).with(&of(&["203.0.113.1/32", "2001:db8::/32"]));
+        assert_eq!(both, of(&["192.0.2.0/24", "203.0.113.1/32", "2001:db8::/32"]));
+    }
+}

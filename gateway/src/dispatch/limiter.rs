@@ -60,4 +60,14 @@ mod tests {
         let much_later = start + Duration::from_secs(100);
         assert_eq!((0..20).filter(|_| bucket.take(much_later)).count(), 10);
     }
+
+    #[test]
+    fn what_costs_more_than_is_there_takes_nothing() {
+        let start = Instant(5);
+        let mut bucket = TokenBucket::new(10, start);
+        assert!(!bucket.take_many(start, 11));
+        assert!(!bucket.take_many(start, u64::MAX));
+        assert!(bucket.take_many(start, 7));
+        assert_eq!((0..20).filter(|_| bucket.take(start)).count(), 3);
+    }
 }
