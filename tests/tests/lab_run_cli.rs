@@ -49,7 +49,10 @@ fn a_spoiled_example_is_invalid_with_every_error_at_its_place() -> Result<()> {
                 ("metric: 100", "metrik: 100"),
             ],
         ),
-        ("tenants.d/fabrikam.yaml", &[("203.0.113.30", "192.0.2.1"), ("vsid: 6001", "vsid: 9")]),
+        (
+            "tenants.d/fabrikam.yaml",
+            &[("203.0.113.30", "192.0.2.1 # spoiled"), ("vsid: 6001", "vsid: 9")],
+        ),
     ] {
         let mut text = fs::read_to_string(example().join(file))?;
         for (good, bad) in spoils {
@@ -90,6 +93,11 @@ fn status_shows_a_running_gateway_and_says_when_there_is_none() -> Result<()> {
     lab.start()?;
     let target = (SERVER, SERVICE_PORT).into();
     lab.vm("red-web").run(|| ask_tcp(target, "one", PATIENCE))??;
+    lab.wait("the session is counted", || {
+        let red = lab.tenant("red")?.and_then(|red| red.nat).context("red has NAT")?;
+        ensure!(red.sessions == 1, "{red:?}");
+        Ok(())
+    })?;
     let table = status(&lab, &[])?;
     println!("{}", table.output);
     ensure!(table.code == Some(0), "{table:?}");

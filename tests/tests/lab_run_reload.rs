@@ -42,7 +42,10 @@ fn a_stream_of_one_tenant_flows_while_another_comes_changes_and_goes() -> Result
     lab.start()?;
     let stream = red_stream(&lab)?;
     ensure!(stream.seen_as.ip() == IpAddr::from(PUBLIC[0]), "seen as {}", stream.seen_as);
-    ensure!(red_sessions(&lab)? == 1, "{} sessions", red_sessions(&lab)?);
+    lab.wait("the session is counted", || {
+        ensure!(red_sessions(&lab)? == 1, "{} sessions", red_sessions(&lab)?);
+        Ok(())
+    })?;
     ensure!(lab.tenant("blue")?.is_none());
 
     let before = lab.generation()?;
@@ -98,6 +101,7 @@ fn a_stream_flows_while_its_own_tenant_gets_more() -> Result<()> {
         let target = (PUBLIC[0], port).into();
         let answer = lab.site.server.run(|| ask_tcp(target, "more", PATIENCE))??;
         ensure!(answer.label == "red-web", "{answer:?}");
+        thread::sleep(Duration::from_millis(100));
     }
     let carried = stream.end()?;
     println!("{carried:?}");
@@ -117,12 +121,12 @@ fn a_configuration_that_does_not_hold_changes_nothing_and_says_where() -> Result
         line.map(|line| line + 1).context("the line is there")
     };
     let syntax = good.replace("gateway_subnet: {", "gateway_subnet: [{");
-    let conflict = good.replace("vsid: 6001", "vsid: 5001");
+    let conflict = fs::read_to_string(lab.file("red"))?.replace("vsid: 5001", "vsid: 6001");
     let typing_error = good.replace("endpoints:", "endponts:");
     let restart = fs::read_to_string(lab.file("gateway"))?;
     for (name, text, place, signalled) in [
         ("blue", &syntax, "blue.yaml:".to_owned(), true),
-        ("blue", &conflict, format!("blue.yaml:{}:", line_of(&conflict, "vsid: 5001")?), true),
+        ("red", &conflict, format!("red.yaml:{}:", line_of(&conflict, "vsid: 6001")?), true),
         (
             "blue",
             &typing_error,

@@ -92,7 +92,8 @@ pub enum RunError {
 fn remedy(error: &GuardError) -> &'static str {
     match error {
         GuardError::Netlink(error) if error.errno() == Some(Errno::EPERM as i32) => {
-            ": run as root or with the capability CAP_NET_ADMIN in the network namespace"
+            ": run as root or with the capabilities CAP_NET_ADMIN and CAP_NET_RAW in the network \
+             namespace"
         }
         GuardError::Netlink(_) | GuardError::TooManyRanges { .. } => "",
     }
@@ -271,11 +272,12 @@ impl Control {
         Ok(control)
     }
 
-    /// Starts the workers, then keeps the kernel away from what they serve.
+    /// Keeps the kernel away from what the gateway is to serve, then starts the workers: a gateway
+    /// that is ready is guarded.
     async fn open(&mut self, guarded: &GuardedTraffic) -> Result<(), RunError> {
-        self.start_workers()?;
         let plan = self.shared.plan.load_full();
-        Ok(self.follow_guard(&plan, guarded).await?)
+        self.follow_guard(&plan, guarded).await?;
+        Ok(self.start_workers()?)
     }
 
     /// Starts the workers if they do not run yet and both links are up. The gateway is not ready
