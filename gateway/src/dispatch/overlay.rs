@@ -144,10 +144,16 @@ impl Dispatcher {
         let source = domain.lookup.endpoint(EndpointIndex(compiled.source))?;
         arrival.sender().speaks_for(&snapshot.fabric, source).ok()?;
         let ip_at = arrival.decap.inner_at + ETHERNET_LENGTH;
-        let class = traffic_class(packet.bytes().get(ip_at..)?, headers.family);
-        let class = ecn::decapsulate(class, arrival.decap.class, snapshot.fabric.dscp).ok()?;
+        let inner = traffic_class(packet.bytes().get(ip_at..)?, headers.family);
+        let class = ecn::decapsulate(inner, arrival.decap.class, snapshot.fabric.dscp).ok()?;
         let packets = super::wire_packets(packet);
-        let forward = Forward { position, compiled: &compiled, headers, ip_at, class: Some(class) };
+        let forward = Forward {
+            position,
+            compiled: &compiled,
+            headers,
+            ip_at,
+            class: (class != inner).then_some(class),
+        };
         let verdict = self.forward_hit(snapshot, domain, packet, &forward, io)?;
         self.counters_of(domain).outbound.count(packets, u64::from(headers.length));
         Some(Ended { verdict, domain: Some(domain) })
