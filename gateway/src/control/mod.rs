@@ -556,3 +556,35 @@ fn missing_provider_address(plan: &Plan, view: &HostView) -> Option<String> {
 fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guarded_traffic_together_holds_each_prefix_once() {
+        let of = |prefixes: &[&str]| GuardedTraffic {
+            front_end: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let [before, after] =
+            [&["203.0.113.10/32", "198.51.100.0/28"][..], &["203.0.113.11/32", "198.51.100.0/28"]]
+                .map(of);
+        let both = of(&["203.0.113.10/32", "198.51.100.0/28", "203.0.113.11/32"]);
+        assert_eq!(before.with(&after), both);
+        assert_eq!(before.with(&before), before);
+    }
+
+    #[test]
+    fn a_guard_that_is_not_permitted_names_the_capabilities() {
+        let refused = |errno: Errno| {
+            let source = io::Error::from_raw_os_error(errno as i32);
+            let error = NetlinkError::Refused { operation: "add a tc filter", source };
+            RunError::from(GuardError::from(error)).to_string()
+        };
+        assert!(refused(Errno::EPERM).ends_with(
+            "Operation not permitted (os error 1): run as root or with the capabilities \
+             CAP_NET_ADMIN and CAP_NET_RAW in the network namespace"
+        ));
+        assert!(refused(Errno::ENOMEM).ends_with("(os error 12)"));
+    }
+}
