@@ -99,7 +99,8 @@ enum Command {
     /// Needs CAP_NET_ADMIN and CAP_NET_RAW. A configuration that is invalid at the start ends the
     /// command with every error; one that becomes invalid later changes nothing and shows in
     /// health. SIGHUP or a changed file reloads: packets keep flowing, and tenants that did not
-    /// change keep their sessions.
+    /// change keep their sessions. A link that is down is waited for: the gateway is not ready
+    /// until both are up.
     Run(Run),
     /// Say whether a configuration is valid, with every error at once
     ///

@@ -573,12 +573,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn while_it_reloads_the_kernel_is_kept_from_the_old_and_the_new() {
-        let of = |texts: &[&str]| GuardedTraffic {
-            front_end: texts.iter().map(|text| text.parse().unwrap()).collect(),
+    fn guarded_traffic_together_holds_each_prefix_once() {
+        let of = |prefixes: &[&str]| GuardedTraffic {
+            front_end: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
         };
-        let both =
-            of(&["192.0.2.0/24", "203.0.113.1/32"]).with(&of(&["203.0.113.1/32", "2001:db8::/32"]));
-        assert_eq!(both, of(&["192.0.2.0/24", "203.0.113.1/32", "2001:db8::/32"]));
+        let [before, after] =
+            [&["203.0.113.10/32", "198.51.100.0/28"][..], &["203.0.113.11/32", "198.51.100.0/28"]]
+                .map(of);
+        let both = of(&["203.0.113.10/32", "198.51.100.0/28", "203.0.113.11/32"]);
+        assert_eq!(before.with(&after), both);
+        assert_eq!(before.with(&before), before);
+    }
+
+    #[test]
+    fn a_guard_that_is_not_permitted_names_the_capabilities() {
+        let refused = |errno: Errno| {
+            let source = io::Error::from_raw_os_error(errno as i32);
+            let error = NetlinkError::Refused { operation: "add a tc filter", source };
+            RunError::from(GuardError::from(error)).to_string()
+        };
+        assert!(refused(Errno::EPERM).ends_with(
+            "Operation not permitted (os error 1): run as root or with the capabilities \
+             CAP_NET_ADMIN and CAP_NET_RAW in the network namespace"
+        ));
+        assert!(refused(Errno::ENOMEM).ends_with("(os error 12)"));
     }
 }
