@@ -7,8 +7,8 @@ use nvgate_model::{DomainSlot, DropReason, MacAddress};
 use nvgate_packet::buf::{Checksum, PacketBuf};
 use nvgate_packet::flow_key::FRONT_END;
 use nvgate_packet::headers::{
-    self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Headers,
-    read_u32, read_u128,
+    self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Fragment,
+    Headers, read_u32, read_u128,
 };
 use nvgate_packet::rewrite::{self, clamp_mss};
 
@@ -121,12 +121,16 @@ impl Dispatcher {
         if compiled.proof != snapshot.proof(domain) {
             return None;
         }
+        let headers = arrival.flow.headers()?;
         if compiled.egress == Egress::Handoff {
+            // A fragment goes by way of the worker that coordinates its datagram.
+            if headers.fragment != Fragment::Whole {
+                return None;
+            }
             let to = (compiled.target as u16, Owner::Mine);
             let verdict = hand_on(io, to, PortRole::FrontEnd, packet);
             return Some(Ended { verdict, domain: Some(domain) });
         }
-        let headers = arrival.flow.headers()?;
         let forward =
             Forward { position, compiled: &compiled, headers, ip_at: ETHERNET_LENGTH, class: None };
         let verdict = self.forward_hit(snapshot, domain, packet, &forward, io)?;

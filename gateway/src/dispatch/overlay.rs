@@ -8,7 +8,7 @@ use nvgate_nvgre::lookup::EndpointIndex;
 use nvgate_packet::buf::PacketBuf;
 use nvgate_packet::headers::{
     self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN,
-    ETHERTYPE_VLAN, Headers, traffic_class,
+    ETHERTYPE_VLAN, Fragment, Headers, traffic_class,
 };
 use nvgate_packet::rewrite::{self, clamp_mss};
 
@@ -130,6 +130,10 @@ impl Dispatcher {
         }
         let headers = arrival.flow.headers()?;
         if compiled.egress == Egress::Handoff {
+            // A fragment goes by way of the worker that coordinates its datagram.
+            if headers.fragment != Fragment::Whole {
+                return None;
+            }
             let to = (compiled.target as u16, Owner::Mine);
             let verdict = hand_on(io, to, PortRole::Fabric, packet);
             return Some(Ended { verdict, domain: Some(domain) });
