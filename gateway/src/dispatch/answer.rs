@@ -14,6 +14,7 @@ use super::egress::{Link, send};
 use super::forward::link_of;
 use super::{Dispatcher, Io, Verdict};
 use crate::endpoint::Endpoint;
+use crate::io::PortRole;
 use crate::snapshot::{Domain, Snapshot};
 
 /// What a sender is told about a dropped packet; some reasons are kept from it.
@@ -82,10 +83,11 @@ impl Dispatcher {
             }
             return;
         }
-        let hop = snapshot.front_end.path(remote).ok().and_then(|path| path.hop);
-        let Some(destination) =
-            hop.and_then(|hop| snapshot.front_end.hop(hop)).and_then(|hop| hop.mac)
-        else {
+        let Ok(path) = snapshot.front_end.path(remote) else { return };
+        let hop = path.hop.and_then(|hop| snapshot.front_end.hop(hop));
+        let Some(destination) = hop.and_then(|hop| hop.mac) else {
+            // Nothing else asks when the gateway has only errors for this remote.
+            self.request_resolution(domain, PortRole::FrontEnd, path.next);
             return;
         };
         if !icmp::may_answer(bytes, headers) || !self.may_answer(domain, Asker::Remote) {
