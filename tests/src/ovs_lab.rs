@@ -161,6 +161,13 @@ impl Namespace {
         Ok(Process { child, line: line.to_owned(), log: self.log.clone() })
     }
 
+    /// Whether something listens on a TCP port.
+    #[must_use]
+    pub fn listens(&self, port: u16) -> bool {
+        self.run(&format!("ss -H -l -t -n sport = :{port}"))
+            .is_ok_and(|sockets| !sockets.is_empty())
+    }
+
     /// Joins this namespace and another by a veth pair, both ends up.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::ovs_http::{WebServer, file};
 use crate::ovs_lab::{Ipv6, Lab, Namespace, Process, wait_until};
 
 /// Programs that the topology and its checks run.
-pub const PROGRAMS: [&str; 12] = [
+pub const PROGRAMS: [&str; 13] = [
     "ovs-vswitchd",
     "ovsdb-server",
     "ovs-vsctl",
@@ -23,6 +23,7 @@ pub const PROGRAMS: [&str; 12] = [
     "tcpdump",
     "iperf3",
     "ip",
+    "ss",
     "ping",
     "curl",
     "ethtool",

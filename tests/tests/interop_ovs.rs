@@ -3,24 +3,26 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::Output;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nvgate_tests::ovs_capture::{Capture, Frame, STRANGERS, count};
 use nvgate_tests::ovs_http::{download, file, upload};
-use nvgate_tests::ovs_lab::{Namespace, wait_until};
+use nvgate_tests::ovs_lab::wait_until;
 use nvgate_tests::ovs_topology::{
     DATABASE, FILE_BYTES, GATEWAY, HOST_A, HOST_B, HOST_B_FLOW, PROGRAMS, PUBLIC_PORT, RED_ONLY,
     SERVER, TENANTS, Tenant, Topology, WEB, at,
 };
 use nvgate_tests::skip::has_peers;
+use serde_json::Value;
 
 /// Bytes of an echo's payload that fill a tenant's MTU of 1458 (IPv4).
 const FULL_ECHO: u16 = 1430;
 /// Seconds of each iperf3 run.
 const IPERF_SECS: u32 = 3;
+/// How long an iperf3 server may take to listen, and to leave after its run.
+const IPERF_PATIENCE: Duration = Duration::from_secs(10);
 /// A floor that only a broken path stays under, in bits a second: each tenant has half of a busy
 /// small machine, with an unoptimized gateway.
 const FLOOR_BITS: f64 = 20e6;
@@ -207,39 +209,49 @@ fn on_the_wire(frames: &[Frame]) -> Result<()> {
 
 /// iperf3 both ways, both tenants at once.
 fn bulk(topology: &Topology) -> Result<()> {
-    let servers = [5201, 5202]
-        .map(|port| topology.server.spawn(&format!("iperf3 --server --port {port}"), &[]));
     let [red, blue] = &topology.tenants;
-    let mut results = Vec::new();
     for (direction, flag) in [("out", ""), ("in", "--reverse")] {
-        let (first, second) = std::thread::scope(|scope| {
-            let second = scope.spawn(|| iperf(&blue.web.namespace, 5202, flag));
-            (iperf(&red.web.namespace, 5201, flag), second.join())
+        let results = std::thread::scope(|scope| {
+            [(red, 5201), (blue, 5202)]
+                .map(|(tenant, port)| {
+                    (tenant, scope.spawn(move || iperf(topology, tenant, port, flag)))
+                })
+                .map(|(tenant, run)| (tenant, run.join()))
         });
-        let second = second.ok().context("the thread of iperf3 panicked")?;
-        results.extend([(red, direction, first?), (blue, direction, second?)]);
-    }
-    for (tenant, direction, bits) in results {
-        println!("iperf3 {} {direction}: {:.0} Mbit/s", tenant.facts.name, bits / 1e6);
-        ensure!(bits > FLOOR_BITS, "{} {direction} has {bits} bit/s", tenant.facts.name);
-    }
-    for server in servers {
-        server?.stop()?;
+        for (tenant, result) in results {
+            let name = tenant.facts.name;
+            let bits = result
+                .map_err(|_| anyhow!("its thread panicked"))
+                .flatten()
+                .with_context(|| format!("iperf3 {name} {direction}"))?;
+            println!("iperf3 {name} {direction}: {:.0} Mbit/s", bits / 1e6);
+            ensure!(bits > FLOOR_BITS, "iperf3 {name} {direction}: {bits} bit/s");
+        }
     }
     Ok(())
 }
 
-fn iperf(client: &Namespace, port: u16, flag: &str) -> Result<f64> {
-    let line =
-        format!("iperf3 -J -t {IPERF_SECS} --connect-timeout 3000 -p {port} {flag} -c {SERVER}");
-    let report = wait_until(Duration::from_secs(5), || {
-        // The server may still be opening its socket.
-        client.output(&line).ok().filter(|output: &Output| output.status.success())
-    })?;
-    let report: serde_json::Value = serde_json::from_slice(&report.stdout)?;
+/// Bits a second that arrived in one run, against a server of its own: one that goes on may still
+/// be busy with the end of the run before.
+fn iperf(topology: &Topology, tenant: &Tenant, port: u16, flag: &str) -> Result<f64> {
+    let Topology { server, .. } = topology;
+    let mut iperf_server =
+        server.spawn(&format!("iperf3 --server --one-off --port {port}"), &[])?;
+    wait_until(IPERF_PATIENCE, || match iperf_server.must_run() {
+        Err(error) => Some(Err(error)),
+        Ok(()) => server.listens(port).then_some(Ok(())),
+    })
+    .context("waiting for the server")??;
+    let report = tenant.web.namespace.run(&format!(
+        "iperf3 -J -t {IPERF_SECS} --connect-timeout 10000 -p {port} {flag} -c {SERVER}"
+    ))?;
+    // With -J iperf3 before 3.14 exits with success whatever happened.
+    let report: Value = serde_json::from_str(&report).context("the report")?;
+    ensure!(report["error"].is_null(), "{}", report["error"]);
+    iperf_server.finish(IPERF_PATIENCE)?;
     report["end"]["sum_received"]["bits_per_second"]
         .as_f64()
-        .with_context(|| format!("iperf3 said {report}"))
+        .with_context(|| format!("no rate in {}", report["end"]))
 }
 
 fn no_frames(frames: &[Frame]) -> Result<()> {
