@@ -19,12 +19,13 @@ use serde_json::Value;
 
 /// Bytes of an echo's payload that fill a tenant's MTU of 1458 (IPv4).
 const FULL_ECHO: u16 = 1430;
-/// Seconds of each iperf3 run.
-const IPERF_SECS: u32 = 3;
+/// Bytes of each iperf3 run, as iperf3 writes them. Not a time: Open vSwitch's sockets overflow under
+/// load and may nearly silence one TCP flow for seconds, until the other is done.
+const IPERF_BYTES: &str = "60M";
 /// How long an iperf3 server may take to listen, and to leave after its run.
 const IPERF_PATIENCE: Duration = Duration::from_secs(10);
-/// A floor that only a broken path stays under, in bits a second: each tenant has half of a busy
-/// small machine, with an unoptimized gateway.
+/// A floor that only a broken path stays under, in bits a second from a tenant's first byte to its
+/// last: each has half of a busy small machine, with an unoptimized gateway.
 const FLOOR_BITS: f64 = 20e6;
 /// Whole frames kept of the iperf3 runs.
 const IPERF_FRAMES: u32 = 20_000;
@@ -243,7 +244,7 @@ fn iperf(topology: &Topology, tenant: &Tenant, port: u16, flag: &str) -> Result<
     })
     .context("waiting for the server")??;
     let report = tenant.web.namespace.run(&format!(
-        "iperf3 -J -t {IPERF_SECS} --connect-timeout 10000 -p {port} {flag} -c {SERVER}"
+        "iperf3 -J -n {IPERF_BYTES} --connect-timeout 10000 -p {port} {flag} -c {SERVER}"
     ))?;
     // With -J iperf3 before 3.14 exits with success whatever happened.
     let report: Value = serde_json::from_str(&report).context("the report")?;
