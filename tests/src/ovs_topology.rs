@@ -207,13 +207,15 @@ impl Topology {
         Ok(process)
     }
 
-    /// What the health endpoint says of the gateway's metrics.
+    /// The gateway's metrics that are not zero, a line each.
     ///
     /// # Errors
     ///
-    /// When it does not answer.
-    pub fn metrics(&self) -> Result<String> {
-        self.gateway.run("curl -sS --max-time 5 http://127.0.0.1:9470/metrics")
+    /// When the health endpoint does not answer.
+    pub fn counters(&self) -> Result<String> {
+        let metrics = self.gateway.run("curl -sS --max-time 5 http://127.0.0.1:9470/metrics")?;
+        let lines = metrics.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+        Ok(lines.collect::<Vec<_>>().join("\n"))
     }
 
     fn is_ready(&self) -> bool {

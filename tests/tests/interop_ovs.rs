@@ -50,12 +50,21 @@ fn through(test: &str, workers: u8) -> Result<()> {
         return Ok(());
     }
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let result = with_gateway(workers);
+    if let Err(error) = &result {
+        // Last, where it is not lost among what was printed before.
+        println!("{test}: {error:#}");
+    }
+    result
+}
+
+fn with_gateway(workers: u8) -> Result<()> {
     let topology = Topology::build()?;
     let gateway = topology.start_gateway(workers)?;
     let result = observed(&topology);
     if result.is_err() {
         println!("the gateway's log ends:\n{}", gateway.log_end());
-        println!("its metrics:\n{}", topology.metrics().unwrap_or_default());
+        println!("its counters:\n{}", topology.counters().unwrap_or_default());
     }
     result?;
     gateway.stop()
