@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,13 @@ const ROUND: usize = 64 * 1024;
 /// Time between two rounds.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long a stream may wait before it counts as broken.
-const BROKEN: Duration = Duration::from_secs(5);
+const BROKEN: Duration = Duration::from_secs(15);
 
 /// A TCP connection that carries 64 KiB to a server and back, again and again, until it is ended.
 /// Wrong bytes and resets end it.
 pub struct Stream {
     stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
     client: JoinHandle<io::Result<Carried>>,
     server: JoinHandle<io::Result<()>>,
     /// Where the server sees it come from.
@@ -54,22 +55,32 @@ impl Stream {
         let near = near.with_context(|| format!("connecting to {target}"))?;
         let (far, seen_as) = listener.accept()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let ending = Arc::clone(&stop);
+        let rounds = Arc::new(AtomicU64::new(0));
+        let (ending, counted) = (Arc::clone(&stop), Arc::clone(&rounds));
         let server = server.spawn("stream-server", move || echo(far))?;
-        let client = client.spawn("stream-client", move || carry(near, &ending))?;
-        Ok(Self { stop, client, server, seen_as })
+        let client = client.spawn("stream-client", move || carry(near, &ending, &counted))?;
+        Ok(Self { stop, rounds, client, server, seen_as })
     }
 
-    /// Ends the stream in good order.
+    /// Ends the stream in good order once it has carried `more` rounds from now on.
     ///
     /// # Errors
     ///
-    /// When it broke before.
-    pub fn end(self) -> Result<Carried> {
+    /// When it broke, or does not carry them in time.
+    pub fn end_after(self, more: u64) -> Result<Carried> {
+        let enough = self.rounds.load(Ordering::Relaxed) + more;
+        let deadline = Instant::now() + BROKEN;
+        while self.rounds.load(Ordering::Relaxed) < enough
+            && !self.client.is_finished()
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(PAUSE);
+        }
         self.stop.store(true, Ordering::Relaxed);
         let carried = self.client.join().ok().context("the client panicked")?;
         let carried = carried.context("the client's end")?;
         self.server.join().ok().context("the server panicked")?.context("the server's end")?;
+        ensure!(carried.rounds >= enough, "{carried:?} instead of {enough} rounds");
         Ok(carried)
     }
 }
@@ -86,7 +97,7 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-fn carry(mut stream: TcpStream, stop: &AtomicBool) -> io::Result<Carried> {
+fn carry(mut stream: TcpStream, stop: &AtomicBool, rounds: &AtomicU64) -> io::Result<Carried> {
     stream.set_read_timeout(Some(BROKEN))?;
     stream.set_write_timeout(Some(BROKEN))?;
     let mut carried = Carried { rounds: 0, longest: Duration::ZERO };
@@ -101,6 +112,7 @@ fn carry(mut stream: TcpStream, stop: &AtomicBool) -> io::Result<Carried> {
         }
         carried.longest = carried.longest.max(started.elapsed());
         carried.rounds += 1;
+        rounds.store(carried.rounds, Ordering::Relaxed);
         std::thread::sleep(PAUSE);
     }
     Ok(carried)

