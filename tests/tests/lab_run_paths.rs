@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::{ask_tcp, ask_udp, download};
@@ -20,6 +20,9 @@ const HEADERS: usize = 28;
 const STREAM_PORT: u16 = 9000;
 /// A round trip between a VM and the server that waited for nothing.
 const PROMPT: Duration = Duration::from_millis(20);
+/// How often a way may try to be prompt: a busy machine is late now and then, a worker that nobody
+/// wakes always waits for its 50 ms to end.
+const TRIES: u32 = 5;
 /// Source ports of the MTU claims: enough that each worker receives flows that the other owns.
 const SOURCES: usize = 6;
 
@@ -56,7 +59,7 @@ fn fragments_arrive(from: &Namespace, target: SocketAddr, length: usize) -> Resu
         for source in 0..SOURCES {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
             socket.connect(target)?;
-            socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
             for payload in [8, 8, length - HEADERS, length - HEADERS] {
                 socket.send(&vec![b'x'; payload])?;
                 let answer = socket.recv(&mut [0; 2048]);
@@ -118,10 +121,24 @@ fn a_vm_learns_what_the_front_end_carries() -> Result<()> {
     tcp_works(&lab)
 }
 
+/// The median round trip of many flows is prompt.
+fn prompt(what: &str, mut ask: impl FnMut(u16) -> Result<()>) -> Result<()> {
+    const COUNT: u16 = 150;
+    let mut late = Vec::new();
+    for _ in 0..TRIES {
+        let took = median(COUNT, &mut ask).with_context(|| what.to_owned())?;
+        if took < PROMPT {
+            println!("{what}: {took:?}");
+            return Ok(());
+        }
+        late.push(took);
+    }
+    bail!("{what}: {late:?}")
+}
+
 #[test]
 fn many_flows_over_two_workers_are_all_answered_at_once() -> Result<()> {
     const TEST: &str = "many_flows_over_two_workers_are_all_answered_at_once";
-    const COUNT: u16 = 150;
     let Some(mut lab) = RunLab::build(TEST, 2)? else { return Ok(()) };
     lab.start()?;
     let asked = AtomicU16::new(0);
@@ -145,21 +162,16 @@ fn many_flows_over_two_workers_are_all_answered_at_once() -> Result<()> {
                 ensure!(answer.label == label && answer.seen_as.ip() == source, "{answer:?}");
                 Ok(())
             };
-            let tcp =
-                median(COUNT, |_| right(from.run(|| ask_tcp(target, &nonce(&web), PATIENCE))??));
-            let tcp = tcp.with_context(|| format!("{tenant} {way} TCP"))?;
-            let udp =
-                median(COUNT, |_| right(from.run(|| ask_udp(target, &nonce(&web), PATIENCE))??));
-            let udp = udp.with_context(|| format!("{tenant} {way} UDP"))?;
-            println!("{tenant} {way}: TCP {tcp:?}, UDP {udp:?}");
-            ensure!(tcp < PROMPT && udp < PROMPT, "{tenant} {way}: TCP {tcp:?}, UDP {udp:?}");
+            prompt(&format!("{tenant} {way} TCP"), |_| {
+                right(from.run(|| ask_tcp(target, &nonce(&web), PATIENCE))??)
+            })?;
+            prompt(&format!("{tenant} {way} UDP"), |_| {
+                right(from.run(|| ask_udp(target, &nonce(&web), PATIENCE))??)
+            })?;
         }
-        let echo = median(COUNT, |number| {
+        prompt(&format!("{tenant} out ICMP"), |number| {
             vm.run(|| echo_request(SERVER, 1000 + number, PATIENCE))?.map(|_| ())
-        });
-        let echo = echo.with_context(|| format!("{tenant} ICMP"))?;
-        println!("{tenant} out: ICMP {echo:?}");
-        ensure!(echo < PROMPT, "{tenant} ICMP {echo:?}");
+        })?;
     }
     let workers = lab.status()?.workers;
     let both = workers.len() == 2 && workers.iter().all(|worker| worker.handoffs_received > 50);
