@@ -14,7 +14,7 @@ use super::host_endpoint::{HostConfig, HostEndpoint, Port, Record};
 use super::lab::probe::{Answer, DownloadServer, Service, ask_tcp, ask_udp, download, ping};
 use super::lab::{LinkSetup, Namespace, SuperPackets};
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 const REFUSAL: Duration = Duration::from_millis(600);
 const TENANT_MTU: u32 = 1458;
 
@@ -137,7 +137,9 @@ fn two_vms_of_one_subnet_talk_over_nvgre() {
             assert_eq!((label.as_str(), seen_as.ip()), ("far", place));
         }
     }
-    let nonces: Vec<_> = service.seen().into_iter().map(|seen| seen.nonce).collect();
+    let mut nonces: Vec<_> = service.seen().into_iter().map(|seen| seen.nonce).collect();
+    // A question by UDP is asked again when its answer is late.
+    nonces.dedup();
     assert_eq!(nonces, ["over-tcp", "over-udp", "over-tcp", "over-udp"]);
     assert!(lab.endpoints[0].counters().sent.load(Ordering::Relaxed) > 0);
     assert_eq!(lab.endpoints[0].counters().dropped.load(Ordering::Relaxed), 0);
