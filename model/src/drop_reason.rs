@@ -128,6 +128,42 @@ drop_reasons! {
     /// The table of datagrams in fragments is full.
     FragmentTableFull => "fragment_table_full",
 
+    // Tunnels.
+    /// A datagram to a tunnel port is no message of the tunnel's protocol.
+    TunnelMalformed => "tunnel_malformed",
+    /// A handshake by a public key that no tunnel is configured for.
+    TunnelUnknownPeer => "tunnel_unknown_peer",
+    /// A handshake message whose first MAC was not made for a key of the gateway's.
+    TunnelMac => "tunnel_mac",
+    /// The budget of handshakes (of a source, a tunnel or the gateway) is used up.
+    TunnelHandshakeBudget => "tunnel_handshake_budget",
+    /// A message for a session or handshake that the tunnel does not have.
+    TunnelNoSession => "tunnel_no_session",
+    /// A message that was received before, or is too old to tell.
+    TunnelReplay => "tunnel_replay",
+    /// A message that does not decrypt: damaged, forged, or the keys of both sides do not fit.
+    TunnelAuth => "tunnel_auth",
+    /// A message of a session that is past its time or its number of messages.
+    TunnelExpired => "tunnel_expired",
+    /// The source of a packet out of a tunnel is not within the site's prefixes.
+    TunnelSource => "tunnel_source",
+    /// The destination of a packet into a tunnel is outside the tunnel's allowed prefixes.
+    TunnelAllowed => "tunnel_allowed",
+    /// The tunnel is down.
+    TunnelDown => "tunnel_down",
+    /// A packet from a site towards the front end, which the site may not use.
+    TunnelInternet => "tunnel_internet",
+    /// The tunnel's peer has no known address yet.
+    TunnelNoEndpoint => "tunnel_no_endpoint",
+    /// A packet that waited for the tunnel's handshake made way for a newer one.
+    TunnelQueueFull => "tunnel_queue_full",
+    /// The tunnel's limit of inbound bandwidth is used up.
+    TunnelPolicedInbound => "tunnel_policed_inbound",
+    /// The tunnel's limit of outbound bandwidth is used up.
+    TunnelPolicedOutbound => "tunnel_policed_outbound",
+    /// A packet of the tunnel is no IP packet.
+    TunnelInnerMalformed => "tunnel_inner_malformed",
+
     // The front end.
     /// The front-end address is leased to no tenant.
     FrontEndUnleased => "front_end_unleased",

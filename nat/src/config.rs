@@ -44,6 +44,22 @@ impl NatConfig {
         Self { addresses: unique, rules, timeouts }
     }
 
+    /// The same configuration, in which these public sockets are somebody else's: they are never
+    /// lent.
+    #[must_use]
+    pub fn reserving(mut self, sockets: impl IntoIterator<Item = (Protocol, Socket)>) -> Self {
+        for (protocol, socket) in sockets {
+            self.rules.reserve(protocol, socket);
+        }
+        self
+    }
+
+    /// Whether this public socket is somebody else's.
+    #[must_use]
+    pub fn is_reserved(&self, protocol: Protocol, public: Socket) -> bool {
+        self.rules.is_reserved(protocol, public)
+    }
+
     /// The public addresses, each once.
     #[must_use]
     pub fn addresses(&self) -> &[Ipv4Addr] {

@@ -119,7 +119,7 @@ impl Nat {
     }
 
     /// Takes over a new configuration and returns how many sessions that closed: those whose
-    /// public address or inbound rule is gone, and those whose public port a rule claims now. All
+    /// public address or inbound rule is gone, and those whose public port is claimed now. All
     /// others go on, with the new timeouts. Costs a look at every session when rules changed,
     /// addresses went or timeouts changed, and nothing a session otherwise.
     pub fn reconfigure(&mut self, config: Arc<NatConfig>) -> usize {
@@ -149,7 +149,11 @@ impl Nat {
         let rule = self.config.inbound_rule(mapping.protocol, mapping.public);
         match mapping.origin {
             Origin::Rule => rule == Some(mapping.customer),
-            Origin::Pool => rule.is_none() && self.config.owns(mapping.public.address),
+            Origin::Pool => {
+                rule.is_none()
+                    && self.config.owns(mapping.public.address)
+                    && !self.config.is_reserved(mapping.protocol, mapping.public)
+            }
         }
     }
 

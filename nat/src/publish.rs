@@ -3,7 +3,7 @@
 //! Rules are ranges, so they are indexed as ranges, in step on both sides. Where two rules claim
 //! one public port, or lead to one customer socket, the first rule wins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use nvgate_model::Protocol;
@@ -80,6 +80,7 @@ const fn shifted(socket: Socket, offset: u16) -> Socket {
 pub(crate) struct RuleIndex {
     by_public: Ranges,
     by_customer: Ranges,
+    reserved: BTreeSet<u64>,
 }
 
 impl RuleIndex {
@@ -108,6 +109,15 @@ impl RuleIndex {
         index
     }
 
+    /// Keeps a public socket from being lent.
+    pub(crate) fn reserve(&mut self, protocol: Protocol, public: Socket) {
+        self.reserved.insert(socket_key(protocol, public));
+    }
+
+    pub(crate) fn is_reserved(&self, protocol: Protocol, public: Socket) -> bool {
+        self.reserved.contains(&socket_key(protocol, public))
+    }
+
     pub(crate) fn customer_of(&self, protocol: Protocol, public: Socket) -> Option<Socket> {
         self.by_public.lookup(socket_key(protocol, public))
     }
@@ -116,11 +126,14 @@ impl RuleIndex {
         self.by_customer.lookup(socket_key(protocol, customer))
     }
 
-    /// The ports of a block that rules claim.
+    /// The ports of a block that rules claim or that are reserved.
     pub(crate) fn claimed(&self, protocol: Protocol, address: Ipv4Addr, block: u8) -> Bits {
         let first = socket_key(protocol, Socket::new(address, u16::from(block) * BLOCK_PORTS));
         let last = first + u64::from(BLOCK_PORTS - 1);
         let mut claimed = Bits::EMPTY;
+        for key in self.reserved.range(first..=last) {
+            claimed.insert((key - first) as u8);
+        }
         let before = self.by_public.0.range(..first).next_back();
         for (&from, range) in before.into_iter().chain(self.by_public.0.range(first..=last)) {
             for key in from.max(first)..=range.last.min(last) {
@@ -189,6 +202,19 @@ mod tests {
         assert_eq!(index.customer_of(Protocol::Tcp, Socket::new(next, 0)), None);
         assert_eq!(RuleIndex::new(&[rule(80, 1, 80)], &[next]), RuleIndex::default());
         assert_eq!(RuleIndex::new(&[rule(80, 0, 80)], &[PUBLIC]), RuleIndex::default());
+    }
+
+    #[test]
+    fn a_reserved_socket_is_claimed_and_leads_nowhere() {
+        let mut index = RuleIndex::default();
+        let socket = Socket::new(PUBLIC, 51_820);
+        index.reserve(Protocol::Udp, socket);
+        assert!(index.is_reserved(Protocol::Udp, socket));
+        assert!(!index.is_reserved(Protocol::Tcp, socket));
+        assert_eq!(index.customer_of(Protocol::Udp, socket), None);
+        let claimed = index.claimed(Protocol::Udp, PUBLIC, (51_820 / BLOCK_PORTS) as u8);
+        assert!(claimed.count() == 1 && claimed.contains((51_820 % BLOCK_PORTS) as u8));
+        assert_eq!(index.claimed(Protocol::Tcp, PUBLIC, 202), Bits::EMPTY);
     }
 
     #[test]

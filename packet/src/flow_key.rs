@@ -1,7 +1,7 @@
 //! Exact-match keys of flows, and their seeded hash.
 //!
-//! A key begins with a *place*: the VSID a packet came in under, or [`FRONT_END`]. A customer
-//! address without its place has no key.
+//! A key begins with a *place*: the VSID a packet came in under, the site whose tunnel it left, or
+//! [`FRONT_END`]. A customer address without its place has no key.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -9,12 +9,25 @@ use nvgate_model::Vsid;
 
 use crate::headers::{Family, Headers, read_u32, read_u128};
 
-/// Where a packet entered: under a VSID, or at the front end. 24 bits.
+/// Where a packet entered: under a VSID, out of a site's tunnel, or at the front end. 24 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Place(u32);
 
 /// The front end, which no tenant's VSID can equal: 0 is reserved (RFC 7637 section 3.2).
 pub const FRONT_END: Place = Place(0);
+
+impl Place {
+    /// Sites that have a place.
+    pub const MAX_SITES: u16 = 0xfff;
+
+    /// The place of packets that leave the tunnels of a site, by its number from 1 to
+    /// [`MAX_SITES`](Self::MAX_SITES). VSIDs below 0x1000 are reserved (RFC 7637 section 3.2), so
+    /// that no tenant's equals it.
+    #[must_use]
+    pub const fn site(number: u16) -> Option<Self> {
+        if number == 0 || number > Self::MAX_SITES { None } else { Some(Self(number as u32)) }
+    }
+}
 
 impl From<Vsid> for Place {
     fn from(vsid: Vsid) -> Self {

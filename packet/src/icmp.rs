@@ -150,6 +150,40 @@ pub fn write_error(
     Some(length)
 }
 
+/// Writes an echo request without a payload to the front of `out`, an IP packet, and returns its
+/// length.
+///
+/// `None` when the addresses are of two families or `out` is too short.
+pub fn write_echo_request(
+    out: &mut [u8],
+    from: IpAddr,
+    to: IpAddr,
+    identifier: u16,
+    sequence: u16,
+) -> Option<usize> {
+    let (fixed, kind) = match from {
+        IpAddr::V4(_) => (IPV4_LENGTH, 8),
+        IpAddr::V6(_) => (IPV6_LENGTH, 128),
+    };
+    let length = fixed + ICMP_LENGTH;
+    let (network, icmp) = out.get_mut(..length)?.split_at_mut(fixed);
+    icmp.fill(0);
+    icmp[0] = kind;
+    icmp[4..6].copy_from_slice(&identifier.to_be_bytes());
+    icmp[6..8].copy_from_slice(&sequence.to_be_bytes());
+    let mut sum = checksum::sum(icmp);
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => write_network_v4(network, from, to, length as u16),
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            write_network_v6(network, from, to, ICMP_LENGTH as u16);
+            sum = checksum::add(sum, checksum::pseudo_v6(from, to, ICMPV6, ICMP_LENGTH));
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
+    }
+    icmp[2..4].copy_from_slice(&checksum::finish(sum).to_be_bytes());
+    Some(length)
+}
+
 fn write_network_v4(network: &mut [u8], from: Ipv4Addr, to: Ipv4Addr, length: u16) {
     network.fill(0);
     network[0] = 0x45;

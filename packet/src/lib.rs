@@ -9,8 +9,10 @@ pub mod flow_key;
 pub mod fragment;
 pub mod headers;
 pub mod icmp;
+pub mod renumber;
 pub mod rewrite;
 pub mod segment;
+pub mod udp;
 
 #[cfg(test)]
 mod samples;

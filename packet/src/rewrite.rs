@@ -41,6 +41,13 @@ impl Socket {
 }
 
 impl RewriteV4 {
+    /// The address that packets then go to.
+    #[inline]
+    #[must_use]
+    pub const fn destination(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.destination)
+    }
+
     /// A change that is never applied.
     pub const NOTHING: Self = Self {
         source: 0,
@@ -108,7 +115,17 @@ impl RewriteV4 {
                 }
             }
             Transport::EchoRequest => self.write_identifier(transport, self.source_port),
-            Transport::EchoReply => self.write_identifier(transport, self.destination_port),
+            Transport::EchoReply => {
+                self.write_identifier(transport, self.destination_port);
+                // Of nothing but zeros the sum is a zero that an update cannot tell from the other
+                // one (RFC 1624 section 3). No other message that is changed can be all zero.
+                if *transport == [0; 8]
+                    && headers.fragment == Fragment::Whole
+                    && bytes[at..].iter().all(|&byte| byte == 0)
+                {
+                    bytes[at + 2..at + 4].fill(0xff);
+                }
+            }
             Transport::IcmpError | Transport::IcmpOther { .. } | Transport::Opaque => {}
         }
     }
@@ -277,6 +294,16 @@ mod tests {
 
     fn echo(kind: u8) -> Vec<u8> {
         sealed(ipv4(ICMP, 0, &[], &[kind, 0, 0, 0, 0x12, 0x34, 0, 1, 9]))
+    }
+
+    #[test]
+    fn an_echo_reply_that_becomes_all_zero_has_a_right_checksum() {
+        let packet = sealed(ipv4(ICMP, 0, &[], &[0, 0, 0, 0, 0x9c, 0x41, 0, 0, 0, 0]));
+        let remote = Socket::new(Ipv4Addr::new(198, 51, 100, 9), 0);
+        let customer = Socket::new(Ipv4Addr::new(10, 1, 0, 10), 0);
+        let changed = rewritten(packet, (remote, customer), false);
+        assert_eq!(carries(&changed), (remote, customer));
+        assert!(is_sound(&changed));
     }
 
     #[test]

@@ -157,6 +157,21 @@ fn shorter_timeouts_reach_sessions_that_are_open() {
 }
 
 #[test]
+fn a_socket_that_is_reserved_closes_its_sessions_and_is_lent_no_more() {
+    let mut bench = Bench::new(&[FIRST], &[]);
+    let public = bench.udp(vm(5000), server(53));
+    let config = NatConfig::new(&[FIRST], &[], TIMEOUTS).reserving([(Protocol::Udp, public)]);
+    assert_eq!(bench.nat.reconfigure(Arc::new(config)), 1);
+    // Every port that there is but one.
+    let ports = usize::from(u16::MAX - 1023) - 1;
+    for port in 0..ports {
+        assert_ne!(bench.udp(vm(port as u16), server(53)), public);
+    }
+    let one_more = bench.outbound(Protocol::Udp, vm(ports as u16), server(53), 0);
+    assert_eq!(one_more.map(|_| ()), Err(DropReason::NatNoPort));
+}
+
+#[test]
 fn a_million_sessions_open_and_close() {
     let mut bench = Bench::new(&[FIRST], &[]);
     for number in 0..1_000_000_u32 {
