@@ -2,6 +2,8 @@
 //! running gateway cannot take over. Tenants are told apart by their routing domain, because that
 //! is what sessions and leases hang on; a tenant that is renamed stays the same tenant.
 
+mod vpn;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -9,6 +11,8 @@ use nvgate_model::RoutingDomainId;
 use serde::Serialize;
 
 use crate::plan::{GatewayPlan, Plan, TenantPlan};
+pub use vpn::VpnChange;
+use vpn::vpn_changes;
 
 /// Names that [`Impact`] writes out of each list before it says how many more there are.
 const SHOWN_NAMES: usize = 16;
@@ -37,6 +41,8 @@ pub struct TenantChange {
     pub tenant: String,
     /// What changes of it, at least one part.
     pub parts: Vec<TenantPart>,
+    /// What changes of its VPN; all of it is taken over without a restart.
+    pub vpn: Vec<VpnChange>,
 }
 
 macro_rules! parts {
@@ -101,6 +107,8 @@ parts! {
         ConstantFlow = "constant flows": |plan| &plan.fabric.constant_flow,
         /// The pools of front-end addresses.
         Pools = "pools": |plan| &plan.front_end.pools,
+        /// The addresses that tenants' VPN listeners share.
+        SharedAddresses = "shared addresses": |plan| &plan.front_end.shared_addresses,
         /// The MAC address of default gateways.
         GatewayMac = "gateway MAC": |plan| &plan.gateway_mac,
     }
@@ -123,6 +131,8 @@ parts! {
         InboundRules = "inbound rules": |plan| plan.nat.as_ref().map(|nat| &nat.inbound),
         /// Its idle timeouts.
         Timeouts = "timeouts": |plan| plan.nat.as_ref().map(|nat| &nat.timeouts),
+        /// Its VPN.
+        Vpn = "VPN": |plan| &plan.vpn,
         /// Its IPv6 prefixes on the front end.
         FrontEndPrefixes = "front-end prefixes": |plan| &plan.front_end_prefixes,
         /// Its limits.
@@ -147,7 +157,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Impact {
             Some(old) if old == tenant => impact.unchanged += 1,
             Some(old) => {
                 let parts = TenantPart::changed(old, tenant);
-                impact.changed.push(TenantChange { tenant: name, parts });
+                let vpn = vpn_changes(old, tenant);
+                impact.changed.push(TenantChange { tenant: name, parts, vpn });
             }
         }
     }
@@ -174,11 +185,12 @@ impl fmt::Display for Impact {
     /// follows the last line.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let changed = self.changed.iter().map(|change| {
-            let TenantChange { tenant, parts } = change;
-            format!(
-                "{tenant} ({})",
-                parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            )
+            let TenantChange { tenant, parts, vpn } = change;
+            let part = |part: &TenantPart| match names(vpn.iter()) {
+                Some(changes) if *part == TenantPart::Vpn => format!("{part}: {changes}"),
+                Some(_) | None => part.to_string(),
+            };
+            format!("{tenant} ({})", parts.iter().map(part).collect::<Vec<_>>().join(", "))
         });
         let lines = [
             ("only after a restart", names(self.restart.iter())),
@@ -211,13 +223,15 @@ fn names(names: impl Iterator<Item = impl fmt::Display>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Keyring;
     use crate::lease::Leases;
     use crate::plan::{DscpMode, prove};
     use crate::schema::documents_of;
 
     fn plan(gateway: &str, tenants: &[&str]) -> Plan {
         let tenants: Vec<_> = tenants.iter().map(|text| ("t.yaml", *text)).collect();
-        prove(&documents_of(gateway, &tenants), &Leases::default()).unwrap().plan
+        let documents = documents_of(gateway, &tenants);
+        prove(&documents, &Leases::default(), &Keyring::default()).unwrap().plan
     }
 
     fn tenant(name: &str, number: u32) -> String {
@@ -273,15 +287,17 @@ mod tests {
             vec![(nvgate_model::ProviderAddress([192, 0, 2, 9].into()), nvgate_model::FlowId(0))];
         new.gateway.front_end.link = "y".to_owned();
         new.gateway.front_end.pools.clear();
+        new.gateway.front_end.shared_addresses =
+            vec![nvgate_model::FrontEndAddress([203, 0, 113, 1].into())];
         new.gateway.workers = new.gateway.workers.saturating_add(1);
         new.gateway.admin_listen.set_port(1);
         new.gateway.state_directory.push("x");
         new.gateway.gateway_mac.0[5] = 9;
         new.gateway.flow_entries *= 2;
         let impact = diff(&old, &new);
-        assert_eq!((impact.restart.len(), impact.gateway.len()), (7, 4));
+        assert_eq!((impact.restart.len(), impact.gateway.len()), (7, 5));
         let json = serde_json::to_value(&impact).unwrap();
         assert_eq!(json["restart"][0], "fabric link");
-        assert_eq!(json["gateway"][3], "gateway MAC");
+        assert_eq!(json["gateway"][4], "gateway MAC");
     }
 }

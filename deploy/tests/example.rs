@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use nvgate_deploy::keys::Keyring;
 use nvgate_deploy::lease::Leases;
-use nvgate_deploy::plan::{Plan, SubnetRole, prove};
+use nvgate_deploy::plan::{Plan, RouteTarget, SubnetRole, prove};
 use nvgate_deploy::schema::{json_schema, load};
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ fn directory() -> PathBuf {
 }
 
 fn plan() -> Plan {
-    match prove(&load(&directory()), &Leases::default()) {
+    match prove(&load(&directory()), &Leases::default(), &Keyring::default()) {
         Ok(proof) => proof.plan,
         Err(diagnostics) => {
             let text: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
@@ -42,6 +43,12 @@ fn the_example_is_proven_and_its_tenants_share_customer_addresses() {
     assert_eq!(nat.inbound.len(), 4);
     assert_eq!(nat.inbound[1].public_address, nat.addresses[1]);
     assert_eq!(nat.inbound[1].port_count, 100);
+    assert_eq!(nat.reserved_udp, [(nat.addresses[0], 51_820)]);
+    let vpn = contoso.vpn.as_ref().unwrap();
+    assert_eq!(vpn.listeners[1].address, plan.gateway.front_end.shared_addresses[1]);
+    assert_eq!(vpn.sites[0].tunnels[1].listener, 1);
+    assert_eq!(contoso.routes[2].target, RouteTarget::Site(0));
+    assert_eq!(fabrikam.vpn, None);
     let nat = fabrikam.nat.as_ref().unwrap();
     assert_eq!(nat.addresses[0].to_string(), "203.0.113.30");
 }
@@ -122,10 +129,13 @@ fn every_key_of_the_schema_is_shown_in_the_example() {
     let schema = json_schema();
     for (kind, file) in [("gateway", "gateway.yaml"), ("tenant", "tenants.d/contoso.yaml")] {
         let text = std::fs::read_to_string(directory().join(file)).unwrap();
+        // A file with a key is none that a repository has: it is shown in a comment.
+        let is_shown = |line: &&str| !line.starts_with('#') || line.contains("_file: /");
         let shown: BTreeSet<&str> = text
             .lines()
             .map(|line| line.trim_start().trim_start_matches("- "))
-            .filter(|line| !line.starts_with('#'))
+            .filter(is_shown)
+            .map(|line| line.trim_start_matches("# "))
             .filter_map(|line| Some(line.split_once(':')?.0))
             .collect();
         let mut named = BTreeSet::new();

@@ -260,7 +260,11 @@ fn plan(vms: usize, flows: usize) -> Plan {
                 dscp: DscpMode::Uniform,
                 constant_flow: Vec::new(),
             },
-            front_end: FrontEndPlan { link: "front".to_owned(), pools: Vec::new() },
+            front_end: FrontEndPlan {
+                link: "front".to_owned(),
+                pools: Vec::new(),
+                shared_addresses: Vec::new(),
+            },
             admin_listen: ([127, 0, 0, 1], 9470).into(),
             state_directory: "/nonexistent".into(),
             gateway_mac: GATEWAY_MAC,
@@ -280,8 +284,10 @@ fn plan(vms: usize, flows: usize) -> Plan {
             nat: Some(NatPlan {
                 addresses: addresses.collect(),
                 inbound: Vec::new(),
+                reserved_udp: Vec::new(),
                 timeouts: NatTimeouts::default(),
             }),
+            vpn: None,
             front_end_prefixes: Vec::new(),
             limits: TenantLimits {
                 sessions: u32::MAX,

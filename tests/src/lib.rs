@@ -3,6 +3,7 @@
 
 pub mod frames;
 pub mod frames_link;
+pub mod fuzz;
 pub mod model;
 pub mod model_nat;
 pub mod oracle;
@@ -15,8 +16,15 @@ pub mod ovs_topology;
 pub mod rig;
 pub mod rig_claims;
 pub mod rig_plan;
+pub mod rig_site;
+pub mod rig_site_claims;
 pub mod run_lab;
 pub mod run_lab_host;
 pub mod run_lab_traffic;
 pub mod scenario;
+pub mod seeds;
 pub mod skip;
+pub mod wg_between;
+pub mod wg_lab;
+pub mod wg_pings;
+pub mod wg_twins;

@@ -27,7 +27,8 @@ pub fn marked(tenant: u8, serial: u32, length: usize) -> Vec<u8> {
 }
 
 /// The first tenant that `bytes` speak of, other than `tenant`.
-fn foreign_mark(bytes: &[u8], tenant: u8) -> Option<u8> {
+#[must_use]
+pub fn foreign_mark(bytes: &[u8], tenant: u8) -> Option<u8> {
     bytes.windows(4).find_map(|window| {
         let [0x6e, 0x76, of, not] = *window else { return None };
         (not == !of && of != EVERYONE && of != tenant).then_some(of)
@@ -283,19 +284,7 @@ impl Books {
                 }
             }
         }
-        let mut dropped = 0;
-        for (index, worker) in rig.counters.iter().enumerate() {
-            let taken = worker.packets.read() + worker.handoffs_received.read();
-            let ended = worker.transmitted.read()
-                + worker.handoffs_sent.read()
-                + worker.punted.read()
-                + worker.ignored.read()
-                + worker.dropped.read();
-            if taken != ended {
-                return Err(format!("worker {index} took {taken} packets and ended {ended}"));
-            }
-            dropped += worker.dropped.read();
-        }
+        let dropped = ended(rig)?;
         let drops = self.drops_of(rig);
         if drops.values().sum::<u64>() != dropped {
             return Err(format!("{dropped} drops, but by reason {drops:?}"));
@@ -313,7 +302,9 @@ impl Books {
         Ok(())
     }
 
-    fn drops_of(&self, rig: &Rig) -> BTreeMap<DropReason, u64> {
+    /// Every drop of the tenants that were taken note of, and of packets without one, by reason.
+    #[must_use]
+    pub fn drops_of(&self, rig: &Rig) -> BTreeMap<DropReason, u64> {
         let of_domains = self.domains.iter().flat_map(|domain| {
             let totals: DomainTotals = domain.counters.iter().collect();
             totals.drops.nonzero().collect::<Vec<_>>()
@@ -327,4 +318,26 @@ impl Books {
         }
         drops
     }
+}
+
+/// Checks that every packet which a worker took has one end; returns how many were dropped.
+///
+/// # Errors
+///
+/// Says what does not add up.
+pub fn ended(rig: &Rig) -> Result<u64, String> {
+    let mut dropped = 0;
+    for (index, worker) in rig.counters.iter().enumerate() {
+        let taken = worker.packets.read() + worker.handoffs_received.read();
+        let ended = worker.transmitted.read()
+            + worker.handoffs_sent.read()
+            + worker.punted.read()
+            + worker.ignored.read()
+            + worker.dropped.read();
+        if taken != ended {
+            return Err(format!("worker {index} took {taken} packets and ended {ended}"));
+        }
+        dropped += worker.dropped.read();
+    }
+    Ok(dropped)
 }

@@ -81,6 +81,7 @@ pub struct Rig {
     pub resolve: Vec<ResolveRequest>,
     workers: Vec<Worker>,
     builder: SnapshotBuilder,
+    plan: Plan,
     published: Published,
     retired: Vec<Arc<Snapshot>>,
 }
@@ -141,6 +142,7 @@ impl Rig {
             counters,
             resolve: Vec::new(),
             builder,
+            plan: plan.clone(),
             published,
             retired: Vec::new(),
         }
@@ -181,6 +183,15 @@ impl Rig {
     ///
     /// They never are.
     pub fn run(&mut self) {
+        self.run_until_idle();
+        if self.builder.sites_changed() {
+            let plan = self.plan.clone();
+            self.reload(&plan);
+            self.run_until_idle();
+        }
+    }
+
+    fn run_until_idle(&mut self) {
         let mut idle = 0;
         for _ in 0..MAX_TURNS {
             // A worker without packets may still have announcements and expired sessions to do.
@@ -205,6 +216,7 @@ impl Rig {
     ///
     /// The plan does not build.
     pub fn reload(&mut self, plan: &Plan) {
+        self.plan.clone_from(plan);
         let snapshot = self.builder.build(plan, &self.host).expect("plans of tests build");
         self.retired.push(self.published.swap(Arc::new(snapshot)));
         // What no worker has any more is freed here, on the publisher's side.

@@ -72,6 +72,23 @@ pub fn refused(rig: &Rig, reason: DropReason) {
     assert_eq!(rig.all_drops(), [(reason, 1)]);
 }
 
+/// Every packet that a worker took has ended in one way.
+///
+/// # Panics
+///
+/// That is not so.
+pub fn accounted(rig: &Rig) {
+    for worker in &rig.counters {
+        let taken = worker.packets.read() + worker.handoffs_received.read();
+        let ended = worker.transmitted.read()
+            + worker.handoffs_sent.read()
+            + worker.punted.read()
+            + worker.ignored.read()
+            + worker.dropped.read();
+        assert_eq!(taken, ended, "{worker:?}");
+    }
+}
+
 /// A datagram from 10.1.0.10 to the internet.
 #[must_use]
 pub fn udp_out(port: u16) -> Packet {

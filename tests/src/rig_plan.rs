@@ -185,8 +185,10 @@ pub fn tenant(index: u8) -> TenantPlan {
                 rule(Protocol::Udp, (public(index, 0), 53), 1, (customer(APP, 20), 53)),
                 rule(Protocol::Tcp, (public(index, 1), 9000), 10, (customer(WEB, 11), 9000)),
             ],
+            reserved_udp: Vec::new(),
             timeouts: NatTimeouts::default(),
         }),
+        vpn: None,
         front_end_prefixes: vec![prefix(&front_end)],
         limits: TenantLimits::default(),
     }
@@ -213,6 +215,7 @@ pub fn plan(tenants: Vec<TenantPlan>) -> Plan {
                     name: "internet".to_owned(),
                     prefixes: vec![prefix("203.0.113.0/24")],
                 }],
+                shared_addresses: Vec::new(),
             },
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9470)),
             state_directory: "/nowhere".into(),

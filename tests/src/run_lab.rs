@@ -19,6 +19,7 @@ use nvgate::admin::status::TenantStatus;
 use nvgate::demo::gateway_process::GatewayProcess;
 use nvgate::demo::lab::Namespace;
 use nvgate::demo::site::{self, Site};
+use nvgate_deploy::keys::Keyring;
 use nvgate_deploy::lease::Leases;
 use nvgate_deploy::plan::prove;
 use nvgate_deploy::schema;
@@ -67,7 +68,8 @@ impl RunLab {
         }
         let directory = TempDir::with_prefix("nvgate-run-")?;
         site::write_config(directory.path(), Some(workers))?;
-        let proof = prove(&schema::load(directory.path()), &Leases::default())
+        let documents = schema::load(directory.path());
+        let proof = prove(&documents, &Leases::default(), &Keyring::default())
             .map_err(|errors| anyhow::anyhow!("the lab's configuration: {errors:?}"))?;
         let site = Site::build(&proof.plan)?;
         Ok(Some(Self { gateway: None, site, directory, starts: 0, _alone: alone }))
@@ -116,6 +118,15 @@ impl RunLab {
     ///
     /// When there is no binary or no process.
     pub fn spawn(&mut self) -> Result<()> {
+        self.spawn_with(None)
+    }
+
+    /// As [`spawn`](Self::spawn), with a filter of what is logged.
+    ///
+    /// # Errors
+    ///
+    /// When there is no binary or no process.
+    pub fn spawn_with(&mut self, filter: Option<&str>) -> Result<()> {
         self.starts += 1;
         let log = self.config().join(format!("gateway-{}.log", self.starts));
         let program = binary()?;
@@ -123,7 +134,7 @@ impl RunLab {
             &self.site.gateway,
             &program,
             self.config(),
-            &log,
+            (&log, filter),
             site::ADMIN,
         )?);
         Ok(())

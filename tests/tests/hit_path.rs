@@ -10,6 +10,8 @@ use nvgate_tests::rig_plan::{
     APP, FRONT_END_MAC, REMOTE, REMOTE_V6, ROUTER_MAC, WEB, customer, customer_v6, plan, provider,
     public_v6, tenant,
 };
+use nvgate_tests::rig_site::{SitePeer, carry, on_premises, on_premises_v6};
+use nvgate_tests::rig_site_claims::{connected, each_place, tenants};
 
 #[expect(unsafe_code, reason = "a global allocator is unsafe by its trait")]
 mod counting {
@@ -125,6 +127,75 @@ fn forwarding_ten_thousand_packets_of_warm_flows_allocates_nothing() {
     assert_eq!(left as u64, PACKETS);
     assert_eq!(rig.counters[0].flow_hits.read() - hits, PACKETS);
     assert_eq!(asked, 0, "calls of the allocator");
+}
+
+/// Frames of a tenant's VM and of the internet that go into a tunnel, and packets of the site.
+fn site_flows(rig: &mut Rig, peers: &mut [SitePeer]) -> (Vec<(PortRole, Vec<u8>)>, Vec<Packet>) {
+    let web = Station::new(0, WEB, 10, &[provider(11).into()]);
+    let (here, there) = ((customer(WEB, 10), 53), (on_premises(1, 5), 4000));
+    let (here_v6, there_v6) = ((customer_v6(WEB, 10), 53), (on_premises_v6(1, 5), 4000));
+    let from_site = vec![
+        Packet::udp(there, here, b"a question"),
+        Packet::tcp(there_v6, here_v6, flags::ACK, &[7; 1000]),
+        Packet::udp(there, (REMOTE, 53), b"to the internet"),
+    ];
+    peers[0].send(rig, &from_site[2]);
+    peers[0].dispatch(rig, &from_site[2]);
+    let left = carry(rig, peers).remove(0);
+    let left = Frame::read(&left.bytes).and_then(|frame| frame.packet()).expect("a packet");
+    let back = Frame::of(FRONT_END_MAC, ROUTER_MAC, &left.reply()).bytes();
+    let into_site = vec![
+        (PortRole::Fabric, web.sends(&from_site[0].reply()).bytes()),
+        (PortRole::Fabric, web.sends(&from_site[1].reply()).bytes()),
+        (PortRole::FrontEnd, back),
+    ];
+    (into_site, from_site)
+}
+
+/// Carries bursts both ways through a tunnel; returns how many packets left, and what the gateway
+/// asked of the allocator.
+fn through_tunnel(
+    rig: &mut Rig,
+    peer: &mut SitePeer,
+    (into_site, from_site): (&[(PortRole, Vec<u8>)], &[Packet]),
+    bursts: u64,
+) -> (usize, u64) {
+    let (mut left, mut asked) = (0, 0);
+    for _ in 0..bursts {
+        for (index, (role, frame)) in (0..BURST as usize).zip(into_site.iter().cycle()) {
+            rig.inject(*role, index, frame, Offload::default());
+        }
+        for (_, packet) in (0..BURST).zip(from_site.iter().cycle()) {
+            peer.dispatch(rig, packet);
+        }
+        let before = calls();
+        while rig.turn() > 0 {}
+        asked += calls() - before;
+        left += rig.discard(PortRole::Fabric) + rig.discard(PortRole::FrontEnd);
+    }
+    (left, asked)
+}
+
+#[test]
+fn packets_through_a_warm_tunnel_allocate_nothing_in_either_direction() {
+    let tenants = tenants(|_, site| site.internet = true);
+    each_place(&tenants, |rig, port| {
+        let mut peers = vec![connected(rig, 0, 1, port)];
+        let (into_site, from_site) = site_flows(rig, &mut peers);
+        let peer = &mut peers[0];
+        // The slots of the transmit queues take their memory at first use.
+        through_tunnel(rig, peer, (&into_site[1..2], &from_site[1..2]), 4);
+        through_tunnel(rig, peer, (&into_site, &from_site), 4);
+        let misses = |rig: &Rig| -> u64 {
+            rig.counters.iter().map(|worker| worker.flow_misses.read()).sum()
+        };
+        let before = misses(rig);
+        let (left, asked) = through_tunnel(rig, peer, (&into_site, &from_site), 50);
+        assert_eq!(misses(rig), before);
+        assert_eq!(left as u64, 50 * 2 * BURST);
+        assert_eq!(asked, 0, "calls of the allocator");
+        assert_eq!(rig.all_drops(), []);
+    });
 }
 
 #[test]

@@ -5,14 +5,19 @@ use std::net::Ipv4Addr;
 
 use nvgate::io::PortRole;
 use nvgate_deploy::plan::{Plan, TenantLimits};
+use nvgate_model::Instant;
 use nvgate_packet::buf::{Checksum, Gso, GsoKind, Offload};
 use nvgate_tests::frames::{ARP, Arp, Frame, Nvgre, Packet, checksum, flags};
 use nvgate_tests::oracle::marked;
-use nvgate_tests::rig::{Output, Rig, RigOptions, Sent, Station};
+use nvgate_tests::rig::{Rig, RigOptions, Sent, Station};
 use nvgate_tests::rig_plan::{
     APP, FRONT_END_MAC, GATEWAY_MAC, GATEWAY_PROVIDER, REMOTE, ROUTER_MAC, TRANSIT, WEB, customer,
     customer_v6, plan, provider, public, tenant, vsid,
 };
+use nvgate_tests::rig_site::{
+    SitePeer, TUNNEL_PORT, carry, give_sites, on_premises, on_premises_v6, site,
+};
+use nvgate_tests::rig_site_claims::{ROUTES, both_connected, open_tunnel};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -35,13 +40,16 @@ fn neighbour(tenant: u8) -> Station {
 fn crowded() -> Plan {
     let mut tenants = vec![tenant(A), tenant(B)];
     // Small enough to be used up by either.
-    for tenant in &mut tenants {
+    for (number, tenant) in (A..).zip(&mut tenants) {
         tenant.limits = TenantLimits {
             sessions: 60,
             sessions_per_customer: 40,
             punts_per_sec: 20,
             replications_per_sec: 20,
         };
+        let mut site = site("hq", vec![open_tunnel(number, 1)]);
+        site.internet = true;
+        give_sites(tenant, number, vec![site], &ROUTES);
     }
     plan(tenants)
 }
@@ -56,6 +64,11 @@ enum Act {
     Ask { last: u8 },
     Shout,
     Fragment { identification: u16, index: usize },
+    IntoSite { v6: bool, port: u16 },
+    FromSite { v6: bool, port: u16, away: bool },
+    Knock,
+    Datagram { payload: Vec<u8> },
+    AtTheOther { session: u8, payload: Vec<u8> },
     Mutated { of: Box<Self>, at: usize, value: u8 },
     Bytes { payload: Vec<u8> },
     Offloaded { of: Box<Self>, start: u32, field: u16, gso: u16 },
@@ -75,6 +88,13 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0_u16..4, 0_usize..3)
             .prop_map(|(identification, index)| Act::Fragment { identification, index }),
         1 => vec(any::<u8>(), 0..120).prop_map(|payload| Act::Bytes { payload }),
+        3 => (any::<bool>(), 1_u16..5).prop_map(|(v6, port)| Act::IntoSite { v6, port }),
+        4 => (any::<bool>(), 1_u16..5, any::<bool>())
+            .prop_map(|(v6, port, away)| Act::FromSite { v6, port, away }),
+        1 => Just(Act::Knock),
+        1 => vec(any::<u8>(), 0..200).prop_map(|payload| Act::Datagram { payload }),
+        1 => (any::<u8>(), vec(any::<u8>(), 24..100))
+            .prop_map(|(session, payload)| Act::AtTheOther { session, payload }),
     ];
     plain.prop_flat_map(|plain| {
         prop_oneof![
@@ -103,9 +123,12 @@ fn packet(
     }
 }
 
-/// What arrives when `tenant` acts.
-fn arrivals(tenant: u8, act: &Act) -> Vec<Arrival> {
+/// What arrives when `tenant` acts, or its site, whose peer this is.
+fn arrivals(tenant: u8, act: &Act, peer: &mut SitePeer, now: Instant) -> Vec<Arrival> {
     let web = station(tenant);
+    let datagram = |from: &SitePeer, payload: &[u8]| {
+        (PortRole::FrontEnd, from.frame(payload, 0), Offload::default())
+    };
     let out = |packet: &Packet| (PortRole::Fabric, web.sends(packet).bytes(), Offload::default());
     let remote = |last: u8| Ipv4Addr::new(198, 51, 100, last);
     match act {
@@ -153,6 +176,41 @@ fn arrivals(tenant: u8, act: &Act) -> Vec<Arrival> {
             let whole = Packet::udp((customer(WEB, 10), 77), (REMOTE, 443), &data);
             vec![out(&whole.fragmentable(*identification).fragments(160)[*index])]
         }
+        Act::IntoSite { v6, port } => {
+            let data = marked(tenant, 4, 24);
+            let packet = if *v6 {
+                Packet::udp((customer_v6(WEB, 10), *port), (on_premises_v6(1, 5), 53), &data)
+            } else {
+                Packet::udp((customer(WEB, 10), *port), (on_premises(1, 5), 53), &data)
+            };
+            vec![out(&packet)]
+        }
+        Act::FromSite { v6, port, away } => {
+            let data = marked(tenant, 5, 24);
+            let packet = if *v6 {
+                Packet::udp((on_premises_v6(1, 5), *port), (customer_v6(WEB, 10), 53), &data)
+            } else {
+                let to = if *away { REMOTE } else { customer(WEB, 10) };
+                Packet::udp((on_premises(1, 5), *port), (to, 53), &data)
+            };
+            let sealed = peer.seal(now, &packet);
+            sealed.into_iter().map(|payload| datagram(peer, &payload)).collect()
+        }
+        Act::Knock => {
+            let mut knocking = SitePeer::new(tenant, 1, peer.address, now);
+            let packet = Packet::udp((on_premises(1, 5), 1), (customer(WEB, 10), 1), b"knock");
+            assert_eq!(knocking.seal(now, &packet), None, "there is no session yet");
+            let initiations = knocking.poll(now);
+            initiations.iter().map(|payload| datagram(&knocking, payload)).collect()
+        }
+        Act::Datagram { payload } => vec![datagram(peer, payload)],
+        Act::AtTheOther { session, payload } => {
+            // Tunnels have the numbers 1 and 2, tenant by tenant.
+            let mut bytes = vec![4, 0, 0, 0, *session, (2 - tenant) << 2, 0, 0];
+            bytes.extend(payload);
+            let other = SitePeer::new(1 - tenant, 1, peer.address, now);
+            vec![datagram(&other, &bytes)]
+        }
         Act::Bytes { payload } => {
             let frame = Frame {
                 destination: GATEWAY_MAC,
@@ -168,11 +226,12 @@ fn arrivals(tenant: u8, act: &Act) -> Vec<Arrival> {
                 let from = if role == PortRole::Fabric { 42 } else { 34 };
                 if bytes.len() > from {
                     let at = from + at % (bytes.len() - from);
-                    bytes[at] = *value;
+                    // Never the byte it was: what is encrypted is another one each time.
+                    bytes[at] ^= value | 1;
                 }
                 (role, bytes, offload)
             };
-            arrivals(tenant, of).into_iter().map(mutate).collect()
+            arrivals(tenant, of, peer, now).into_iter().map(mutate).collect()
         }
         Act::Offloaded { of, start, field, gso } => {
             let kind = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::Udp][usize::from(gso % 3)];
@@ -181,7 +240,7 @@ fn arrivals(tenant: u8, act: &Act) -> Vec<Arrival> {
                 gso: (*gso > 0).then_some(Gso { kind, size: *gso }),
             };
             let change = |(role, bytes, _): Arrival| (role, bytes, offload);
-            arrivals(tenant, of).into_iter().map(change).collect()
+            arrivals(tenant, of, peer, now).into_iter().map(change).collect()
         }
     }
 }
@@ -201,44 +260,75 @@ fn is_of(tenant: u8, role: PortRole, sent: &Sent) -> bool {
     }
 }
 
-/// What left for B, in order, without which worker sent it.
-fn of_b(output: Output) -> Vec<(PortRole, Vec<u8>, Offload)> {
-    let fabric = output.fabric.into_iter().map(|sent| (PortRole::Fabric, sent));
-    let front = output.front_end.into_iter().map(|sent| (PortRole::FrontEnd, sent));
-    fabric
-        .chain(front)
+/// What left for B, in order, without which worker sent it; what left for its site as it came out
+/// of the tunnel.
+fn of_b(rig: &mut Rig, peers: &mut [SitePeer]) -> (Vec<Arrival>, Vec<Vec<u8>>) {
+    let front_end = carry(rig, peers).into_iter().map(|sent| (PortRole::FrontEnd, sent));
+    let fabric = rig.take(PortRole::Fabric).into_iter().map(|sent| (PortRole::Fabric, sent));
+    let left = fabric
+        .chain(front_end)
         .filter(|(role, sent)| is_of(B, *role, sent))
-        .map(|(role, sent)| (role, sent.bytes, sent.offload))
-        .collect()
+        .map(|(role, sent)| (role, comparable(sent.bytes), sent.offload))
+        .collect();
+    (left, std::mem::take(&mut peers[usize::from(B)].received))
 }
 
-fn rig(workers: u16) -> Rig {
+/// A frame without what is encrypted, which is never the same twice. (A datagram of B's whose source
+/// was changed on the way moved the tunnel's end to where no peer is.)
+fn comparable(mut frame: Vec<u8>) -> Vec<u8> {
+    if frame.get(34..36) == Some(&TUNNEL_PORT.to_be_bytes()) {
+        // Ethernet, IP, and UDP up to its checksum.
+        frame.truncate(40);
+    }
+    frame
+}
+
+fn rig(workers: u16) -> (Rig, Vec<SitePeer>) {
     let options = RigOptions { workers, flow_entries: 64, ..RigOptions::default() };
     let mut rig = Rig::with(&crowded(), &options);
     rig.advance(std::time::Duration::from_secs(3));
     rig.take(PortRole::FrontEnd);
-    rig
+    let peers = both_connected(&mut rig, 7000);
+    (rig, peers)
 }
 
 /// Plays B's acts, with A's in between or without, and returns what B's became.
-fn play(workers: u16, of_a: Option<&[(usize, Act)]>, acts_of_b: &[(u8, Act)]) -> Vec<Vec<Arrival>> {
-    let mut rig = rig(workers);
+fn play(
+    workers: u16,
+    of_a: Option<&[(usize, Act)]>,
+    acts_of_b: &[(u8, Act)],
+) -> Vec<(Vec<Arrival>, Vec<Vec<u8>>)> {
+    let (mut rig, mut peers) = rig(workers);
     let mut became = Vec::new();
     let mut remaining = of_a.unwrap_or(&[]).iter().peekable();
     for (step, (pause, act)) in acts_of_b.iter().enumerate() {
         while let Some((_, act_of_a)) = remaining.next_if(|(at, _)| at % acts_of_b.len() == step) {
-            for (role, bytes, offload) in arrivals(A, act_of_a) {
-                let output = rig.exchange_offloaded(role, &bytes, offload);
-                assert_eq!(of_b(output), [], "{act_of_a:?} of A made B hear or say something");
+            let now = rig.now;
+            for (role, bytes, offload) in arrivals(A, act_of_a, &mut peers[0], now) {
+                rig.inject(role, worker_of(&bytes), &bytes, offload);
+                let of_b = of_b(&mut rig, &mut peers);
+                assert_eq!(
+                    of_b,
+                    Default::default(),
+                    "{act_of_a:?} of A made B hear or say something"
+                );
             }
         }
-        for (role, bytes, offload) in arrivals(B, act) {
-            became.push(of_b(rig.exchange_offloaded(role, &bytes, offload)));
+        let now = rig.now;
+        for (role, bytes, offload) in arrivals(B, act, &mut peers[1], now) {
+            // By the act alone: the bytes of a tunnel's datagrams are never the same.
+            rig.inject(role, step, &bytes, offload);
+            became.push(of_b(&mut rig, &mut peers));
         }
         rig.now = rig.now + std::time::Duration::from_secs(u64::from(*pause));
-        rig.run();
+        became.push(of_b(&mut rig, &mut peers));
     }
     became
+}
+
+/// A worker for a frame.
+fn worker_of(frame: &[u8]) -> usize {
+    frame.iter().fold(0_usize, |sum, &byte| sum.wrapping_mul(31) + usize::from(byte))
 }
 
 proptest! {
@@ -260,7 +350,7 @@ proptest! {
     fn any_bytes_on_any_port_neither_panic_nor_reach_a_tenant(
         frames in vec((any::<bool>(), vec(any::<u8>(), 0..300), any::<bool>(), any::<u16>()), 1..40),
     ) {
-        let mut rig = rig(2);
+        let (mut rig, _) = rig(2);
         for (fabric, mut bytes, addressed, size) in frames {
             let role = if fabric { PortRole::Fabric } else { PortRole::FrontEnd };
             if addressed && bytes.len() > 14 {
@@ -294,13 +384,16 @@ proptest! {
 #[test]
 fn a_flood_of_one_tenant_uses_up_nothing_of_the_others() {
     for workers in [1, 2] {
-        let mut rig = rig(workers);
-        for (role, bytes, offload) in arrivals(A, &Act::Flood { count: 500 }) {
+        let (mut rig, mut peers) = rig(workers);
+        let now = rig.now;
+        for (role, bytes, offload) in arrivals(A, &Act::Flood { count: 500 }, &mut peers[0], now) {
             rig.inject(role, 0, &bytes, offload);
             rig.run();
         }
         for _ in 0..60 {
-            for (role, bytes, offload) in arrivals(A, &Act::Inside { v6: false, last: 1 }) {
+            for (role, bytes, offload) in
+                arrivals(A, &Act::Inside { v6: false, last: 1 }, &mut peers[0], now)
+            {
                 rig.inject(role, 0, &bytes, offload);
             }
         }

@@ -4,10 +4,12 @@
 //! are its parts or tools of their own. Nothing here is part of the gateway.
 
 mod dependencies;
+mod fuzz;
 mod peers;
 mod stages;
 mod summary;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -45,6 +47,31 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measures site-to-site tunnels against wireguard-go and boringtun-cli (root on Debian).
+    BenchVpn {
+        /// Interleaved rounds.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 3)]
+        seconds: u32,
+        /// TCP streams at once.
+        #[arg(long, default_value_t = 4)]
+        streams: u32,
+    },
+    /// Runs the coverage-guided fuzz targets, which `test` does not.
+    ///
+    /// Ends with failure at the first finding of a target, and with the command that replays it.
+    Fuzz {
+        /// The target; all of them unless given.
+        target: Option<fuzz::Target>,
+        /// Seconds a target.
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
+        /// Runs the target on the input in this file instead.
+        #[arg(long, requires = "target", conflicts_with = "seconds")]
+        replay: Option<PathBuf>,
+    },
     /// Checks licences, advisories, duplicate crates and sources with cargo-deny.
     Deny,
 }
@@ -61,6 +88,11 @@ fn main() -> Result<ExitCode> {
             true
         }
         Command::Bench { arguments } => stages::bench(&arguments)?,
+        Command::BenchVpn { rounds, seconds, streams } => {
+            println!("{}", peers::install()?);
+            stages::bench_vpn([rounds, seconds, streams])?
+        }
+        Command::Fuzz { target, seconds, replay } => fuzz::run(target, seconds, replay.as_deref())?,
         Command::Deny => stages::deny()?,
     };
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })

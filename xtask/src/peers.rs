@@ -1,6 +1,6 @@
-//! The third-party programs that the interoperation tests speak to, from Debian's packages. This
-//! installs what is missing without letting a package start its daemon on the host, and refuses
-//! anything but root on Debian.
+//! The third-party programs that the interoperation tests speak to, from Debian's packages and one
+//! from crates.io. This installs what is missing without letting a package start its daemon on the
+//! host, and refuses anything but root on Debian.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,8 +10,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::stages::target_directory;
+
 /// A program that tests run, and the Debian package it comes in.
-const PEERS: [(&str, &str); 9] = [
+const PEERS: [(&str, &str); 12] = [
     ("ovs-vswitchd", "openvswitch-switch"),
     ("tshark", "tshark"),
     ("iperf3", "iperf3"),
@@ -21,7 +23,14 @@ const PEERS: [(&str, &str); 9] = [
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("sysctl", "procps"),
+    ("setpriv", "util-linux"),
+    ("wg", "wireguard-tools"),
+    ("wireguard-go", "wireguard-go"),
 ];
+
+/// A WireGuard program that no distribution has, and its version on crates.io. It is built once,
+/// into the target directory.
+const CRATE: (&str, &str) = ("boringtun-cli", "0.7.1");
 
 /// Where Debian asks whether a package may start its daemon (`invoke-rc.d`).
 const DAEMON_POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -42,25 +51,57 @@ pub fn missing() -> Vec<&'static str> {
     PEERS.iter().filter(|(program, _)| !on_path(program)).map(|(_, package)| *package).collect()
 }
 
-/// Installs the missing packages and says what it did.
+/// Installs what is missing and says what it did.
 pub fn install() -> Result<String> {
+    let packages = install_missing()?;
+    let (program, version) = CRATE;
+    if on_path(program) || crate_root()?.join("bin").join(program).is_file() {
+        return Ok(packages);
+    }
+    let status = Command::new(env!("CARGO"))
+        .args(["install", "--quiet", "--locked", "--no-track", "--version", version, "--root"])
+        .arg(crate_root()?)
+        .arg(program)
+        .status()
+        .context("running cargo install")?;
+    ensure!(status.success(), "cargo install {program} failed: {status}");
+    Ok(format!("{packages}; built {program} {version}"))
+}
+
+/// The search path with what [`install`] built.
+pub fn search_path() -> Result<std::ffi::OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories = std::env::split_paths(&path).chain([crate_root()?.join("bin")]);
+    Ok(std::env::join_paths(directories)?)
+}
+
+fn crate_root() -> Result<PathBuf> {
+    Ok(target_directory()?.join("peers"))
+}
+
+fn install_missing() -> Result<String> {
     let packages = missing();
     if packages.is_empty() {
-        return Ok("all peers are installed".to_owned());
+        return Ok("all packages are installed".to_owned());
     }
+    install_packages(&packages)?;
+    let absent = missing();
+    ensure!(absent.is_empty(), "installed, but still without {}", absent.join(" "));
+    Ok(format!("installed {}", packages.join(" ")))
+}
+
+/// Installs packages without letting one start its daemon.
+pub fn install_packages(packages: &[&str]) -> Result<()> {
     if let Err(reason) = installable() {
         bail!("cannot install {}: {reason}", packages.join(" "));
     }
     let policy = DaemonPolicy::forbid()?;
-    let installed = apt_install(&packages).or_else(|_| {
+    let installed = apt_install(packages).or_else(|_| {
         apt(&["update"])?;
-        apt_install(&packages)
+        apt_install(packages)
     });
     policy.restore()?;
-    installed?;
-    let absent = missing();
-    ensure!(absent.is_empty(), "installed, but still without {}", absent.join(" "));
-    Ok(format!("installed {}", packages.join(" ")))
+    installed
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {

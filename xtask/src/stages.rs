@@ -84,6 +84,17 @@ pub fn bench(arguments: &[String]) -> Result<bool> {
     Ok(command.status().context("running cargo bench")?.success())
 }
 
+/// Measures site-to-site tunnels of the gateway's release build: rounds, seconds and streams.
+pub fn bench_vpn(numbers: [u32; 3]) -> Result<bool> {
+    run(cargo(&["build", "--release", "--package", "nvgate", "--locked"]))?;
+    let bench = ["--package", "nvgate-tests", "--bench", "site_to_site", "--profile", "dev"];
+    let mut command = cargo(&["bench", "--locked"]);
+    command.args(bench).arg("--").args(numbers.map(|number| number.to_string()));
+    command.env(BINARY, target_directory()?.join("release/nvgate"));
+    command.env("PATH", peers::search_path()?).env(REQUIRE_PEERS, "1");
+    Ok(command.status().context("running cargo bench")?.success())
+}
+
 /// Runs cargo-deny over the workspace.
 pub fn deny() -> Result<bool> {
     if !has_cargo_command("deny") {
@@ -111,6 +122,7 @@ fn run_tests(insist: bool, summary: &mut Summary, skipped: &mut Vec<String>) -> 
         cargo(&["test", "--workspace", "--tests", "--locked", "--no-fail-fast"])
     };
     command.env(SKIPPED, &list).env(BINARY, target_directory()?.join("debug/nvgate"));
+    command.env("PATH", peers::search_path()?);
     if insist {
         command.env(REQUIRE_PEERS, "1");
     }
@@ -145,7 +157,8 @@ fn watch(mut command: Command, mut handle_line: impl FnMut(&str)) -> Result<()> 
     Ok(())
 }
 
-fn run(mut command: impl std::borrow::BorrowMut<Command>) -> Result<()> {
+/// Runs a command that has to succeed.
+pub fn run(mut command: impl std::borrow::BorrowMut<Command>) -> Result<()> {
     let command = command.borrow_mut();
     let described = describe(command);
     let status = command.status().with_context(|| format!("running {described}"))?;
@@ -155,7 +168,8 @@ fn run(mut command: impl std::borrow::BorrowMut<Command>) -> Result<()> {
     Ok(())
 }
 
-fn cargo(arguments: &[&str]) -> Command {
+/// The cargo that runs this program.
+pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO"));
     command.args(arguments);
     command
@@ -175,7 +189,7 @@ fn has_cargo_command(name: &str) -> bool {
 }
 
 /// Where cargo puts what it builds: this program is in its `debug` folder.
-fn target_directory() -> Result<PathBuf> {
+pub fn target_directory() -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program")?;
     own.ancestors().nth(2).map(PathBuf::from).context("this program is in no target directory")
 }

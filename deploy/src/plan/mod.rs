@@ -3,6 +3,7 @@
 //! [`prove`] is the only maker of a [`Plan`] outside tests: whoever holds one need not ask again.
 
 mod prove;
+mod vpn;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -14,6 +15,9 @@ use nvgate_model::{
 };
 
 pub use prove::{Proof, prove};
+pub use vpn::{
+    Bandwidth, ListenerPlan, ProbePlan, SitePlan, TranslatePlan, TranslateSide, TunnelPlan, VpnPlan,
+};
 
 /// Everything a gateway does. A plan that exists is valid across all its tenants.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -72,6 +76,9 @@ pub struct FrontEndPlan {
     pub link: String,
     /// The pools that front-end addresses are leased from.
     pub pools: Vec<PoolPlan>,
+    /// The gateway's own addresses, of either family, that tenants' VPN listeners share; no pool
+    /// leases them.
+    pub shared_addresses: Vec<FrontEndAddress>,
 }
 
 /// A pool of front-end addresses.
@@ -98,6 +105,8 @@ pub struct TenantPlan {
     pub routes: Vec<RoutePlan>,
     /// NAT to the front end, when the tenant has it.
     pub nat: Option<NatPlan>,
+    /// Site-to-site VPN, when the tenant has it.
+    pub vpn: Option<VpnPlan>,
     /// IPv6 prefixes the tenant owns on the front end and that are routed untranslated. Each lies
     /// within a subnet's prefix or covers one.
     pub front_end_prefixes: Vec<Prefix>,
@@ -162,6 +171,8 @@ pub struct RoutePlan {
 pub enum RouteTarget {
     /// The endpoint with this customer address forwards further (a router VM).
     Via(CustomerAddress),
+    /// The site at this position of [`VpnPlan::sites`], whose tunnels allow the prefix.
+    Site(u16),
     /// Packets are dropped.
     Blackhole,
 }
@@ -173,6 +184,9 @@ pub struct NatPlan {
     pub addresses: Vec<FrontEndAddress>,
     /// Published services.
     pub inbound: Vec<InboundRulePlan>,
+    /// UDP ports of the tenant's addresses that its VPN listeners have: never lent, and in no
+    /// inbound rule.
+    pub reserved_udp: Vec<(FrontEndAddress, u16)>,
     /// Idle timeouts.
     pub timeouts: NatTimeouts,
 }

@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::mask::{mask_words, masked_line};
+
 /// A position in one of the files that were read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Place {
@@ -35,7 +37,7 @@ pub struct Diagnostic {
     pub column: u32,
     /// What is wrong, naming the value and the bound.
     pub message: String,
-    /// The offending line, if the file could be read and has one.
+    /// The offending line without the secrets on it, if the file could be read and has one.
     pub source_line: Option<String>,
     /// Other positions that take part in the error.
     pub notes: Vec<Note>,
@@ -98,6 +100,7 @@ fn shown_part(text: &str, column: u32) -> (String, String) {
 pub(crate) struct Findings {
     found: Vec<Finding>,
     beyond: usize,
+    secrets: Vec<Place>,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +147,11 @@ impl Findings {
         self.found.push(Finding { place, message: message.to_string(), notes });
     }
 
+    /// Remembers where a secret stands, so that it is not shown with an error.
+    pub(crate) fn secret(&mut self, place: Place) {
+        self.secrets.push(place);
+    }
+
     /// Whether nothing was found.
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
@@ -158,8 +166,12 @@ impl Findings {
     pub(crate) fn into_diagnostics(mut self, sources: &[Source]) -> Vec<Diagnostic> {
         self.found.sort_by_key(|finding| finding.place);
         let beyond = self.beyond;
-        let mut diagnostics: Vec<_> =
-            self.found.into_iter().map(|finding| finding.into_diagnostic(sources)).collect();
+        let secrets = self.secrets;
+        let mut diagnostics: Vec<_> = self
+            .found
+            .into_iter()
+            .map(|finding| finding.into_diagnostic(sources, &secrets))
+            .collect();
         if let (Some(last), true) = (diagnostics.last_mut(), beyond > 0) {
             last.message.push_str(&format!(" (and {beyond} more errors that are not shown)"));
         }
@@ -168,15 +180,16 @@ impl Findings {
 }
 
 impl Finding {
-    fn into_diagnostic(self, sources: &[Source]) -> Diagnostic {
+    fn into_diagnostic(self, sources: &[Source], secrets: &[Place]) -> Diagnostic {
         let name = |place: Place| {
             sources.get(place.file as usize).map_or_else(String::new, |source| source.name.clone())
         };
-        let Place { line, column, .. } = self.place;
+        let Place { file, line, column } = self.place;
+        let secrets = secrets.iter().filter(|secret| (secret.file, secret.line) == (file, line));
+        let columns: Vec<_> = secrets.map(|secret| secret.column as usize).collect();
         let source_line = sources
-            .get(self.place.file as usize)
-            .and_then(|source| source.text.lines().nth(line.saturating_sub(1) as usize))
-            .map(str::to_owned);
+            .get(file as usize)
+            .and_then(|source| masked_line(&source.text, line as usize, &columns));
         let note = |(place, message): (Place, String)| Note {
             file: name(place),
             line: place.line,
@@ -187,7 +200,8 @@ impl Finding {
             file: name(self.place),
             line,
             column,
-            message: self.message,
+            // Some messages repeat words of the file, which may be secrets in a wrong place.
+            message: mask_words(&self.message),
             source_line,
             notes: self.notes.into_iter().map(note).collect(),
         }

@@ -4,9 +4,12 @@
 
 mod decode;
 mod diagnostic;
+mod mask;
 mod node;
 mod records;
 mod scalar;
+mod secret;
+mod vpn;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,6 +20,8 @@ use serde_json::{Value, json};
 
 pub use diagnostic::{Diagnostic, Note};
 
+use crate::keys::KeyName;
+
 pub(crate) use decode::{At, entries, hint};
 use decode::{Decode, Decoder};
 pub(crate) use diagnostic::{Findings, Place, Source};
@@ -25,8 +30,10 @@ pub(crate) use records::{
     Timeouts,
 };
 pub(crate) use scalar::{
-    Dscp, NatAddresses, PublicAddress, RuleProtocol, SubnetReference, Switch, Workers,
+    Dscp, NatAddresses, PublicAddress, RouteVia, RuleProtocol, SubnetReference, Switch, Workers,
 };
+pub(crate) use secret::{KeyFile, SecretKey};
+pub(crate) use vpn::{Listener, Probe, Site, Translation, Tunnel, TunnelBandwidth, Vpn};
 
 /// Tenants of one gateway, and so files of `tenants.d`.
 pub const MAX_TENANTS: usize = 4096;
@@ -51,6 +58,24 @@ pub struct Documents {
     pub(crate) findings: Findings,
     /// Whether `gateway.yaml` has no error of form, so that what is missing in it is truly absent.
     pub(crate) gateway_intact: bool,
+}
+
+impl Documents {
+    /// The listeners whose private keys the gateway makes itself.
+    #[must_use]
+    pub fn generated_keys(&self) -> Vec<KeyName> {
+        let listeners = |tenant: &'_ TenantDocument| {
+            let routing_domain = tenant.file.routing_domain?.value;
+            let vpn = &tenant.file.vpn.as_ref()?.value;
+            let generated = entries(&vpn.listen).iter().filter(|one| one.value.is_generated());
+            let name = |listener: &At<Listener>| KeyName {
+                routing_domain,
+                listener: listener.value.name().to_owned(),
+            };
+            Some(generated.map(name).collect::<Vec<_>>())
+        };
+        self.tenants.iter().filter_map(listeners).flatten().collect()
+    }
 }
 
 /// One tenant's file.

@@ -4,20 +4,24 @@
 use std::net::SocketAddr;
 
 use nvgate_model::{
-    CustomerAddress, MacAddress, Prefix, ProviderAddress, RoutingDomainId, TenantName, Vsid,
+    CustomerAddress, FrontEndAddress, MacAddress, Prefix, ProviderAddress, RoutingDomainId,
+    TenantName, Vsid,
 };
 
 use super::decode::{List, record};
 use super::scalar::{
     AbsolutePath, Dscp, LinkName, Name, NatAddresses, Number, PortRange, PrefixOrAddress,
-    PublicAddress, RuleProtocol, SubnetReference, Switch, Workers,
+    PublicAddress, RouteVia, RuleProtocol, SubnetReference, Switch, Workers,
 };
+use super::vpn::Vpn;
 use crate::plan::EndpointPlan;
 
 /// Pools of a gateway.
 pub(crate) const MAX_POOLS: usize = 64;
 /// Prefixes of one pool.
 pub(crate) const MAX_POOL_PREFIXES: usize = 256;
+/// Front-end addresses that tenants share.
+pub(crate) const MAX_SHARED_ADDRESSES: usize = 64;
 /// Hosts that need a constant FlowID.
 pub(crate) const MAX_CONSTANT_FLOWS: usize = 65_536;
 /// Subnets of one tenant.
@@ -93,6 +97,9 @@ record! {
         required link: LinkName,
         /// The pools that front-end addresses are leased from.
         optional pools: List<Pool, 0, MAX_POOLS>,
+        /// Addresses of the gateway that tenants' VPN listeners may share, each on a port of its
+        /// own. They may lie in a pool, which then never leases them.
+        optional shared_addresses: List<FrontEndAddress, 0, MAX_SHARED_ADDRESSES>,
     }
 }
 
@@ -134,6 +141,8 @@ record! {
         optional routes: List<Route, 0, MAX_ROUTES>,
         /// NAT to the front end. Without it the tenant has no IPv4 way out.
         optional nat: Nat,
+        /// Site-to-site VPN (WireGuard) to the tenant's premises.
+        optional vpn: Vpn,
         /// IPv6 prefixes the tenant owns on the front end, routed untranslated. Each lies within a
         /// subnet's prefix or covers one.
         optional front_end_prefixes: List<Prefix, 0, MAX_FRONT_END_PREFIXES>,
@@ -183,8 +192,8 @@ record! {
     Route, "a route" {
         /// Where to. A default route overrides the way out through NAT.
         required prefix: Prefix,
-        /// The customer address of the endpoint that forwards further.
-        optional via: CustomerAddress,
+        /// The customer address of the endpoint that forwards further, or the name of a site.
+        optional via: RouteVia,
         /// `true`: packets are dropped.
         optional blackhole: Switch,
         /// The lower one wins among routes to one prefix, 0 to 65535. Default: 100.
@@ -216,7 +225,7 @@ record! {
         optional public_address: PublicAddress,
         /// The public port, or a range such as 8000-8099.
         required public_port: PortRange,
-        /// The customer address (IPv4) it is given to.
+        /// The customer address (IPv4) it is given to, in a subnet or behind a route.
         required to: CustomerAddress,
         /// The (first) customer port; a range runs in step with the public one. Default: the
         /// public port.

@@ -211,7 +211,7 @@ impl Scalar for LinkName {
     }
 }
 
-/// The name of a pool or subnet: 1 to 63 of letters, digits, `-`, `_` and `.`, beginning with a
+/// The name of a pool, subnet, site, tunnel or listener: 1 to 63 of letters, digits, `-`, `_` and `.`, beginning with a
 /// letter (so that it is never mistaken for a VSID).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Name(pub(crate) String);
@@ -260,6 +260,31 @@ impl Scalar for SubnetReference {
 
     fn schema() -> Value {
         json!({ "anyOf": [<Name as Scalar>::schema(), <Vsid as Scalar>::schema()] })
+    }
+}
+
+/// What a route leads to: an endpoint by a customer address, or a site by its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum RouteVia {
+    Customer(CustomerAddress),
+    Site(String),
+}
+
+impl Scalar for RouteVia {
+    const EXPECTED: &'static str = "an IP address or the name of a site";
+
+    fn read(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Customer(CustomerAddress(address)));
+        }
+        let name = Name::read(text);
+        name.map(|name| Self::Site(name.0)).map_err(|_| {
+            format!("`{}` is neither an IP address nor a site's name", text.escape_debug())
+        })
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [<CustomerAddress as Scalar>::schema(), <Name as Scalar>::schema()] })
     }
 }
 

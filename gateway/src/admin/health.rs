@@ -77,13 +77,19 @@ impl Status {
     }
 }
 
-/// The components that follow from the rest of `status`: the configuration, every port and every
-/// worker. Whoever assembles the status appends what only it knows.
+/// The components that follow from the rest of `status`: the configuration, every port, every
+/// worker and every site. Whoever assembles the status appends what only it knows.
 #[must_use]
 pub fn assess(status: &Status) -> Vec<Component> {
     std::iter::once(config(&status.config))
         .chain(status.ports.iter().map(port))
         .chain(status.workers.iter().map(worker))
+        .chain(
+            status
+                .tenants
+                .iter()
+                .flat_map(|tenant| tenant.sites.iter().map(|site| site.health(&tenant.name))),
+        )
         .collect()
 }
 
@@ -153,7 +159,10 @@ mod tests {
         let mut status = samples::busy();
         status.components = assess(&status);
         let names: Vec<_> = status.components.iter().map(|part| part.name.as_str()).collect();
-        assert_eq!(names, ["config", "port fabric", "port front_end", "worker 0", "worker 1"]);
+        assert_eq!(
+            names,
+            ["config", "port fabric", "port front_end", "worker 0", "worker 1", "site contoso/hq"]
+        );
         assert_eq!(status.health(), HealthState::Ok);
     }
 
@@ -178,6 +187,16 @@ mod tests {
         assert!(port(&down).reason.unwrap().starts_with("link eth1 is down"));
         let missing = PortStatus { running: false, mtu: None, mac: None, ..up };
         assert!(port(&missing).reason.unwrap().starts_with("link eth1 does not exist"));
+    }
+
+    #[test]
+    fn a_site_is_degraded_by_any_tunnel_that_is_down_and_never_failed() {
+        let mut site = samples::busy().tenants.remove(0).sites.remove(0);
+        assert_eq!(site.health("contoso"), Component::ok("site contoso/hq"));
+        site.tunnels[1].up = false;
+        site.tunnels[1].reason = Some("198.51.100.8:51820 does not answer handshakes".to_owned());
+        let reason = "tunnel b is down: 198.51.100.8:51820 does not answer handshakes";
+        assert_eq!(site.health("contoso"), Component::degraded("site contoso/hq", reason));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::health::HealthState;
+use super::sites::TunnelReport;
 use super::status::{Drops, NatStatus, PortStatus, Status, TenantStatus, WorkerStatus};
 
 /// The media type of the format.
@@ -21,6 +22,7 @@ pub fn render(status: &Status) -> String {
     write_workers(&mut exposition, &status.workers);
     write_tenants(&mut exposition, &status.tenants);
     write_nat(&mut exposition, &status.tenants);
+    write_tunnels(&mut exposition, &status.tenants);
     exposition.text
 }
 
@@ -210,6 +212,80 @@ fn write_nat(to: &mut Exposition, tenants: &[TenantStatus]) {
         for (protocol, ports) in nat.ports.by_protocol() {
             total.sample(&[("tenant", tenant), ("protocol", &protocol)], ports.total);
         }
+    }
+}
+
+fn write_tunnels(to: &mut Exposition, tenants: &[TenantStatus]) {
+    type Field = fn(&TunnelReport) -> u64;
+    let tunnels = || {
+        tenants.iter().flat_map(|tenant| {
+            tenant.sites.iter().flat_map(move |site| {
+                site.tunnels.iter().map(move |tunnel| (&tenant.name, &site.name, tunnel))
+            })
+        })
+    };
+    // A gateway without tunnels has no metrics about them.
+    if tunnels().next().is_none() {
+        return;
+    }
+    let write = |mut family: Family<'_>, field: Field| {
+        for (tenant, site, tunnel) in tunnels() {
+            let labels: &[Label<'_>] =
+                &[("tenant", tenant), ("site", site), ("tunnel", &tunnel.name)];
+            family.sample(labels, field(tunnel));
+        }
+    };
+    let gauges: [(&str, &str, Field); 3] = [
+        ("nvgate_tunnel_up", "Whether packets may be sent into the tunnel.", |tunnel| {
+            tunnel.up.into()
+        }),
+        ("nvgate_tunnel_mtu_bytes", "Longest inner packet carried, 0 while unknown.", |tunnel| {
+            tunnel.mtu.into()
+        }),
+        ("nvgate_tunnel_previous_key", "Whether the site uses the gateway's old key.", |tunnel| {
+            tunnel.previous_key.into()
+        }),
+    ];
+    for (name, help, field) in gauges {
+        write(to.gauge(name, help), field);
+    }
+    let mut ages = to.gauge("nvgate_tunnel_handshake_age_seconds", "Since the last handshake.");
+    for (tenant, site, tunnel) in tunnels() {
+        if let Some(age) = tunnel.handshake_age_secs {
+            let labels: &[Label<'_>] =
+                &[("tenant", tenant), ("site", site), ("tunnel", &tunnel.name)];
+            ages.sample(labels, age);
+        }
+    }
+    let counters: [(&str, &str, Field); 9] = [
+        ("nvgate_tunnel_outbound_packets_total", "Inner packets to the site.", |tunnel| {
+            tunnel.outbound.packets
+        }),
+        ("nvgate_tunnel_outbound_bytes_total", "Bytes of those packets.", |tunnel| {
+            tunnel.outbound.bytes
+        }),
+        ("nvgate_tunnel_inbound_packets_total", "Inner packets from the site.", |tunnel| {
+            tunnel.inbound.packets
+        }),
+        ("nvgate_tunnel_inbound_bytes_total", "Bytes of those packets.", |tunnel| {
+            tunnel.inbound.bytes
+        }),
+        ("nvgate_tunnel_handshakes_tried_total", "Initiations sent.", |tunnel| {
+            tunnel.handshakes.tried
+        }),
+        ("nvgate_tunnel_handshakes_completed_total", "Sessions made.", |tunnel| {
+            tunnel.handshakes.completed
+        }),
+        ("nvgate_tunnel_handshakes_failed_total", "Handshakes given up.", |tunnel| {
+            tunnel.handshakes.failed
+        }),
+        ("nvgate_tunnel_replays_total", "Datagrams received before.", |tunnel| tunnel.replays),
+        ("nvgate_tunnel_authentication_failures_total", "Datagrams not decrypted.", |tunnel| {
+            tunnel.authentication_failures
+        }),
+    ];
+    for (name, help, field) in counters {
+        write(to.counter(name, help), field);
     }
 }
 

@@ -11,6 +11,7 @@ mod listener;
 pub mod metrics;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod sites;
 pub mod status;
 
 use std::fmt::Write as _;

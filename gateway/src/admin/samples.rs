@@ -4,6 +4,7 @@ use nvgate_deploy::plan::{NatPlan, NatTimeouts, SubnetPlan, SubnetRole, TenantLi
 use nvgate_model::{FrontEndAddress, Prefix, Vsid};
 
 use super::health::assess;
+use super::sites::{Handshakes, SiteStatus, TunnelReport};
 use super::status::*;
 use crate::counters::TrafficTotal;
 
@@ -24,8 +25,10 @@ pub fn plan() -> TenantPlan {
         nat: Some(NatPlan {
             addresses: vec![FrontEndAddress("203.0.113.10".parse().unwrap())],
             inbound: vec![],
+            reserved_udp: Vec::new(),
             timeouts: NatTimeouts::default(),
         }),
+        vpn: None,
         front_end_prefixes: vec![],
         limits: TenantLimits::default(),
     }
@@ -75,6 +78,27 @@ fn subnet(name: &str, vsid: u32, prefix: &str, gateway: &str) -> SubnetStatus {
     }
 }
 
+fn tunnel(name: &str, last: u8) -> TunnelReport {
+    TunnelReport {
+        name: name.to_owned(),
+        up: true,
+        reason: None,
+        peer: "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=".to_owned(),
+        local: "203.0.113.10:51820".to_owned(),
+        endpoint: Some(format!("198.51.100.{last}:51820")),
+        worker: 1,
+        mtu: 1440,
+        metric: 100,
+        previous_key: false,
+        handshake_age_secs: Some(75),
+        inbound: traffic(5000, 6_000_000),
+        outbound: traffic(4000, 400_000),
+        handshakes: Handshakes { tried: 3, completed: 1, failed: 1 },
+        replays: 2,
+        authentication_failures: 1,
+    }
+}
+
 /// A healthy gateway with two workers and two tenants, of which one has NAT.
 pub fn busy() -> Status {
     let ports = |used| Headroom { used, total: 64_512 };
@@ -95,6 +119,12 @@ pub fn busy() -> Status {
             blocks: Headroom { used: 4, total: 756 },
             ports: PortsStatus { tcp: ports(250), udp: ports(38), icmp: ports(2) },
         }),
+        sites: vec![SiteStatus {
+            name: "hq".to_owned(),
+            up: true,
+            internet: true,
+            tunnels: vec![tunnel("a", 7), tunnel("b", 8)],
+        }],
         traffic: TenantTraffic {
             outbound: traffic(20_000, 25_000_000),
             inbound: traffic(19_000, 24_000_000),

@@ -13,6 +13,7 @@ use nvgate_model::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::health::Component;
+use super::sites::SiteStatus;
 use crate::counters::{
     DomainTotals, DropTotals, NatTotals, PortTotals, TrafficTotal, WorkerCounters,
 };
@@ -157,6 +158,8 @@ pub struct TenantStatus {
     pub mtu: u32,
     /// Its NAT, when it has one.
     pub nat: Option<NatStatus>,
+    /// Its sites.
+    pub sites: Vec<SiteStatus>,
     /// What it sent and received.
     pub traffic: TenantTraffic,
     /// Its dropped packets.
@@ -166,7 +169,7 @@ pub struct TenantStatus {
 impl TenantStatus {
     /// The tenant of `plan`, whose workers together counted `totals`.
     #[must_use]
-    pub fn new(plan: &TenantPlan, mtu: u32, totals: &DomainTotals) -> Self {
+    pub fn new(plan: &TenantPlan, mtu: u32, totals: &DomainTotals, sites: Vec<SiteStatus>) -> Self {
         Self {
             name: plan.name.to_string(),
             routing_domain: plan.routing_domain.to_string(),
@@ -177,6 +180,7 @@ impl TenantStatus {
                 let addresses = nat.addresses.iter().map(ToString::to_string).collect();
                 NatStatus::new(addresses, u64::from(plan.limits.sessions), totals.nat)
             }),
+            sites,
             traffic: TenantTraffic {
                 outbound: totals.outbound,
                 inbound: totals.inbound,
@@ -333,7 +337,7 @@ mod tests {
         }
         workers[1].drops.count(DropReason::NatFiltered, 2);
 
-        let tenant = TenantStatus::new(&samples::plan(), 1458, &workers.iter().collect());
+        let tenant = TenantStatus::new(&samples::plan(), 1458, &workers.iter().collect(), vec![]);
 
         let ports = |used| Headroom { used, total: 64_512 };
         let nat = NatStatus {
@@ -356,6 +360,7 @@ mod tests {
             endpoints: 0,
             mtu: 1458,
             nat: Some(nat),
+            sites: vec![],
             traffic: TenantTraffic {
                 outbound: TrafficTotal { packets: 2, bytes: 200 },
                 ..TenantTraffic::default()

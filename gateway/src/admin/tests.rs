@@ -75,7 +75,8 @@ async fn a_busy_gateway_is_alive_ready_and_ok() {
                     {\"name\":\"port fabric\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"port front_end\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"worker 0\",\"status\":\"ok\",\"reason\":null},\n\
-                    {\"name\":\"worker 1\",\"status\":\"ok\",\"reason\":null}\n\
+                    {\"name\":\"worker 1\",\"status\":\"ok\",\"reason\":null},\n\
+                    {\"name\":\"site contoso/hq\",\"status\":\"ok\",\"reason\":null}\n\
                     ]}\n";
     assert_eq!(body, expected);
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use nvgate_deploy::keys::Keyring;
 use nvgate_deploy::lease::Leases;
 use nvgate_deploy::plan::{self, Plan};
 use nvgate_deploy::schema::{self, Diagnostic};
@@ -23,11 +24,13 @@ pub(super) fn check(directory: &Path, format: Format, output: &mut dyn Write) ->
     Ok(if proof.is_ok() { Exit::Done } else { Exit::Invalid })
 }
 
-/// Proves the configuration in `directory` without the leases that a gateway holds: they decide
-/// which addresses of a pool a tenant gets, never whether there are enough, and a running gateway
-/// has their store locked.
+/// Proves the configuration in `directory` without the leases and generated keys that a gateway
+/// holds. Leases decide which addresses of a pool a tenant gets, never whether there are enough,
+/// and a running gateway has their store locked; keys are only the gateway's to read, and others
+/// drawn for this plan stand for them.
 pub(super) fn prove(directory: &Path) -> Result<Plan, Vec<Diagnostic>> {
-    plan::prove(&schema::load(directory), &Leases::default()).map(|proof| proof.plan)
+    let documents = schema::load(directory);
+    plan::prove(&documents, &Leases::default(), &Keyring::default()).map(|proof| proof.plan)
 }
 
 fn write_text(

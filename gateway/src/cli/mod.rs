@@ -2,12 +2,13 @@
 //!
 //! Each command prints its product to standard output and what went wrong to standard error. Only
 //! `run` and `demo` touch the network of this host; `check` and `schema` touch nothing, `status`
-//! asks a running gateway over HTTP.
+//! asks a running gateway over HTTP, `vpn` reads and makes keys in the state directory.
 
 mod check;
 mod client;
 mod status;
 mod table;
+mod vpn;
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -49,7 +50,7 @@ const LONG_ABOUT: &str = "\
 nvgate joins tenants' virtual networks to the rest of the world, at the edge of a virtualized data \
 centre. Tenants' packets arrive as NVGRE (RFC 7637) from the virtualization hosts; the gateway \
 routes between each tenant's subnets, translates towards public addresses (NAT), and publishes \
-services by inbound rules. Tenants may use the same addresses: each has a routing domain of its \
+services by inbound rules. Site-to-site VPN (WireGuard) joins tenants' premises. Tenants may use the same addresses: each has a routing domain of its \
 own, and nothing crosses between two.";
 
 const AFTER_LONG_HELP: &str = "\
@@ -60,11 +61,14 @@ EXAMPLES
   nvgate status                      tenants, NAT headroom, drops with what they mean
   nvgate status --json               the same for programs
   nvgate schema tenant > tenant.json completion and checks in your editor
+  nvgate vpn keys                    the public keys that tenants' sites need
+  nvgate vpn config --tenant contoso --site hq --format wg-quick
+                                     the other side of a tunnel, ready for use
 
 FILES
   /etc/nvgate/gateway.yaml           the gateway: ports, provider addresses, pools, workers, admin
   /etc/nvgate/tenants.d/*.yaml       one tenant a file
-  /var/lib/nvgate/                   leases of front-end addresses (state directory)
+  /var/lib/nvgate/                   leases of front-end addresses, generated keys (state directory)
 
 HEALTH ENDPOINT (admin.listen in gateway.yaml, 127.0.0.1:9470 unless set)
   /livez      200 while the process answers
@@ -115,6 +119,13 @@ enum Command {
     Status(StatusArguments),
     /// Print the JSON Schema of the configuration files, for editors
     Schema(Schema),
+    /// Keys of VPN listeners, and what the other side of a tunnel needs
+    ///
+    /// `keys` prints public keys, `rotate` replaces a generated private key, `config` prints a
+    /// tunnel's other side for wg-quick, systemd-networkd or RouterOS. Private keys are never
+    /// printed.
+    #[command(subcommand)]
+    Vpn(vpn::Vpn),
     /// See the main job on this machine, in network namespaces
     ///
     /// Makes two virtualization hosts, two tenants that use the same addresses, a front-end server
@@ -221,6 +232,7 @@ fn perform(cli: Cli) -> io::Result<ExitCode> {
         }
         Command::Status(arguments) => status::status(&arguments, &mut io::stdout().lock())?,
         Command::Schema(Schema { file }) => print_schema(file)?,
+        Command::Vpn(command) => vpn::vpn(&command, &mut io::stdout().lock())?,
         Command::Demo(options) => return Ok(show(options)),
     };
     Ok(exit.into())
@@ -260,7 +272,7 @@ fn run(options: RunOptions) -> Exit {
 const fn exit_of(error: &RunError) -> Exit {
     match error {
         RunError::Config(ConfigError::Invalid(_)) => Exit::Invalid,
-        RunError::Config(ConfigError::Leases(_))
+        RunError::Config(ConfigError::Leases(_) | ConfigError::Keys(_))
         | RunError::Build(_)
         | RunError::Start(_)
         | RunError::Admin(_)

@@ -79,6 +79,7 @@ fn render(status: &Status, now: u64) -> String {
         ("TENANTS", tenants(status)),
         ("SUBNETS", subnets(status)),
         ("NAT", nat(status)),
+        ("SITES", sites(status)),
         ("DROPS", drops(status)),
     ] {
         let mut body = String::new();
@@ -262,6 +263,42 @@ fn nat(status: &Status) -> Table {
             &headroom(ports.udp),
             &headroom(ports.icmp),
         ]);
+    }
+    table
+}
+
+fn sites(status: &Status) -> Table {
+    let mut table = Table::new(&[
+        ("tenant", Side::Left),
+        ("site", Side::Left),
+        ("tunnel", Side::Left),
+        ("state", Side::Left),
+        ("endpoint", Side::Left),
+        ("handshake", Side::Right),
+        ("mtu", Side::Right),
+        ("outbound", Side::Right),
+        ("bytes", Side::Right),
+        ("inbound", Side::Right),
+        ("bytes", Side::Right),
+    ]);
+    for tenant in &status.tenants {
+        for site in &tenant.sites {
+            for tunnel in &site.tunnels {
+                table.row([
+                    &tenant.name,
+                    &site.name,
+                    &tunnel.name,
+                    if tunnel.up { "up" } else { "down" },
+                    tunnel.endpoint.as_deref().unwrap_or("-"),
+                    &tunnel.handshake_age_secs.map_or_else(|| "never".to_owned(), span),
+                    &tunnel.mtu.to_string(),
+                    &tunnel.outbound.packets.to_string(),
+                    &bytes(tunnel.outbound.bytes),
+                    &tunnel.inbound.packets.to_string(),
+                    &bytes(tunnel.inbound.bytes),
+                ]);
+            }
+        }
     }
     table
 }

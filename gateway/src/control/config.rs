@@ -1,9 +1,12 @@
-//! The configuration directory: read, proven, its leases kept; and noticed when it changes.
+//! The configuration directory: read, proven, its leases and generated keys kept; and noticed when
+//! it changes.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nvgate_deploy::keys::{KeyStore, KeyStoreError, Keyring};
 use nvgate_deploy::lease::{LeaseStore, LeaseStoreError, Leases};
 use nvgate_deploy::plan::{self, Plan, Proof};
 use nvgate_deploy::schema::{self, Diagnostic};
@@ -17,6 +20,9 @@ pub enum ConfigError {
     /// Its leases cannot be kept.
     #[error(transparent)]
     Leases(#[from] LeaseStoreError),
+    /// Its generated keys cannot be had.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
 }
 
 impl ConfigError {
@@ -26,31 +32,41 @@ impl ConfigError {
         match self {
             Self::Invalid(errors) => errors.iter().map(ToString::to_string).collect(),
             Self::Leases(error) => vec![error.to_string()],
+            Self::Keys(error) => vec![error.to_string()],
         }
     }
 }
 
-/// A configuration directory and the lease store that its state directory holds.
+/// A configuration directory and the stores that its state directory holds.
 #[derive(Debug)]
 pub struct Configuration {
     directory: PathBuf,
-    store: LeaseStore,
+    leases: LeaseStore,
+    keys: KeyStore,
+    /// When the next previous key of those that were read ends to be accepted.
+    next_expiry: Cell<Option<SystemTime>>,
 }
 
 impl Configuration {
-    /// Reads `directory` for the first time and opens its lease store.
+    /// Reads `directory` for the first time and opens its stores.
     ///
     /// # Errors
     ///
-    /// The configuration does not hold, or the store cannot be used.
+    /// The configuration does not hold, or a store cannot be used.
     pub fn open(directory: &Path) -> Result<(Self, Plan), ConfigError> {
         // The state directory is itself part of the configuration.
         let documents = schema::load(directory);
-        let proof = plan::prove(&documents, &Leases::default()).map_err(ConfigError::Invalid)?;
-        let store = LeaseStore::open(&proof.plan.gateway.state_directory)?;
-        let configuration = Self { directory: directory.to_owned(), store };
+        let proof = plan::prove(&documents, &Leases::default(), &Keyring::default())
+            .map_err(ConfigError::Invalid)?;
+        let state = &proof.plan.gateway.state_directory;
+        let configuration = Self {
+            directory: directory.to_owned(),
+            leases: LeaseStore::open(state)?,
+            keys: KeyStore::new(state),
+            next_expiry: Cell::new(None),
+        };
         let proof = configuration.read()?;
-        configuration.keep(&proof.leases)?;
+        configuration.keep(&proof)?;
         Ok((configuration, proof.plan))
     }
 
@@ -58,24 +74,29 @@ impl Configuration {
     ///
     /// # Errors
     ///
-    /// The configuration does not hold, or the store cannot be used.
+    /// The configuration does not hold, or a store cannot be used.
     pub fn read(&self) -> Result<Proof, ConfigError> {
-        let leases = self.store.load()?;
-        plan::prove(&schema::load(&self.directory), &leases).map_err(ConfigError::Invalid)
+        self.next_expiry.take();
+        let leases = self.leases.load()?;
+        let documents = schema::load(&self.directory);
+        let keys = self.keys.load(&documents.generated_keys(), SystemTime::now())?;
+        self.next_expiry.set(keys.next_expiry());
+        plan::prove(&documents, &leases, &keys).map_err(ConfigError::Invalid)
     }
 
-    /// Keeps the leases of a plan; they are on disk when this returns, which must be before the
-    /// plan takes effect.
+    /// Keeps the leases and new keys of a plan; they are on disk when this returns, which must be
+    /// before the plan takes effect.
     ///
     /// # Errors
     ///
-    /// The store cannot be written to; it holds what it held.
-    pub fn keep(&self, leases: &Leases) -> Result<(), ConfigError> {
-        Ok(self.store.save(leases)?)
+    /// A store cannot be written to; keys that it already has are kept for the next attempt.
+    pub fn keep(&self, proof: &Proof) -> Result<(), ConfigError> {
+        self.keys.keep(&proof.new_keys)?;
+        Ok(self.leases.save(&proof.leases)?)
     }
 
-    /// What the directory's files look like from outside: it changes when one is written, added,
-    /// removed or renamed.
+    /// What the directory's files and the generated keys look like from outside: it changes when
+    /// one is written, added, removed or renamed.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut files = vec![self.directory.join("gateway.yaml")];
@@ -88,10 +109,23 @@ impl Configuration {
             let length = metadata.map_or(0, |metadata| metadata.len());
             (path, modified, length)
         };
-        Fingerprint(files.into_iter().map(look).collect())
+        Fingerprint {
+            files: files.into_iter().map(look).collect(),
+            keys: fs::metadata(self.keys.directory()).and_then(|keys| keys.modified()).ok(),
+        }
+    }
+
+    /// Whether a previous key of the configuration as it was last read is to be accepted no longer.
+    #[must_use]
+    pub fn has_expired_key(&self) -> bool {
+        self.next_expiry.get().is_some_and(|expiry| expiry <= SystemTime::now())
     }
 }
 
-/// The outside of a configuration directory's files.
+/// The outside of a configuration directory's files and of the generated keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fingerprint(Vec<(PathBuf, Option<SystemTime>, u64)>);
+pub struct Fingerprint {
+    files: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    /// When the last key was written.
+    keys: Option<SystemTime>,
+}

@@ -5,6 +5,7 @@
 //! order. It never touches a packet.
 
 mod config;
+mod guarded;
 mod status;
 pub mod threads;
 
@@ -20,10 +21,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nix::errno::Errno;
+use nix::sys::prctl::set_dumpable;
 use nvgate_deploy::diff::diff;
 use nvgate_deploy::host::{Guard, GuardError, HostView, Netlink, NetlinkError, Observer};
-use nvgate_deploy::plan::{Plan, Proof};
-use nvgate_model::{DropReason, Prefix};
+use nvgate_deploy::plan::Plan;
+use nvgate_model::DropReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -38,11 +40,14 @@ use crate::worker::Published;
 
 pub use config::ConfigError;
 use config::{Configuration, Fingerprint};
+use guarded::{GuardedTraffic, guard};
 use status::Shared;
 use threads::{GatewayClock, StartError, Workers, link_of};
 
 /// How often control looks for changed files, unresolved neighbours and dead workers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often control looks whether a site came up or went down.
+const SITES_INTERVAL: Duration = Duration::from_millis(100);
 /// Every how many looks the guards are checked and resolved neighbours are confirmed.
 const LOOKS_A_ROUND: u32 = 15;
 /// Neighbours asked for in one look.
@@ -106,6 +111,7 @@ fn remedy(error: &GuardError) -> &'static str {
 /// One clear sentence on why it cannot run.
 pub fn run(options: RunOptions) -> Result<(), RunError> {
     end_with_owner().map_err(io::Error::from)?;
+    forbid_core_dumps().map_err(io::Error::from)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // From here on no signal ends the process halfway.
@@ -119,6 +125,12 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         control.stop().await;
         ended
     })
+}
+
+/// Private keys of tunnels are in memory: no crash writes them to a disk, and no other process of
+/// the same user reads them there.
+fn forbid_core_dumps() -> nix::Result<()> {
+    set_dumpable(false)
 }
 
 /// What the process is told by signals.
@@ -160,38 +172,6 @@ struct Control {
     admin_stop: Option<oneshot::Sender<()>>,
     admin: tokio::task::JoinHandle<()>,
     looks: u32,
-}
-
-/// What the guards keep from the kernel.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct GuardedTraffic {
-    front_end: Vec<Prefix>,
-}
-
-impl GuardedTraffic {
-    /// Pools as a whole, leased addresses outside them, and tenants' own prefixes.
-    fn of(plan: &Plan) -> Self {
-        let pools: Vec<Prefix> = plan
-            .gateway
-            .front_end
-            .pools
-            .iter()
-            .flat_map(|pool| pool.prefixes.iter().copied())
-            .collect();
-        let leases = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
-        let leased = leases
-            .flat_map(|nat| &nat.addresses)
-            .map(|address| Prefix::host(address.ip()))
-            .filter(|address| !pools.iter().any(|pool| pool.covers(*address)));
-        let routed = plan.tenants.iter().flat_map(|tenant| tenant.front_end_prefixes.clone());
-        Self { front_end: pools.iter().copied().chain(leased).chain(routed).collect() }
-    }
-
-    /// This and `other` together.
-    fn with(&self, other: &Self) -> Self {
-        let added = other.front_end.iter().filter(|prefix| !self.front_end.contains(prefix));
-        Self { front_end: self.front_end.iter().chain(added).copied().collect() }
-    }
 }
 
 impl Control {
@@ -301,6 +281,8 @@ impl Control {
         let mut host: watch::Receiver<Arc<HostView>> = self.observer.view();
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sites = tokio::time::interval(SITES_INTERVAL);
+        sites.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 changed = host.changed() => {
@@ -313,6 +295,7 @@ impl Control {
                 Some(request) = self.resolve.recv() => self.resolve(request).await,
                 _ = signals.hangup.recv() => self.reload().await,
                 _ = look.tick() => self.look().await?,
+                _ = sites.tick(), if self.builder.has_sites() => self.follow_sites(),
                 _ = signals.interrupt.recv() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
             }
@@ -355,6 +338,18 @@ impl Control {
         Ok(())
     }
 
+    /// Routes around sites that went down, and back to those that came up.
+    fn follow_sites(&mut self) {
+        if !self.builder.sites_changed() {
+            return;
+        }
+        let plan = self.shared.plan.load_full();
+        let view = self.observer.view().borrow().clone();
+        if let Err(error) = self.publish(&plan, &view) {
+            self.shared.note(Component::failed("host", error.to_string()));
+        }
+    }
+
     /// Notes what is wrong with the host's network and can be healed there.
     fn note_host(&self, view: &HostView) {
         const NAME: &str = "host";
@@ -377,10 +372,11 @@ impl Control {
     async fn reload(&mut self) {
         self.fingerprint = self.configuration.fingerprint();
         self.pending = None;
-        let (mut plan, leases) = match self.configuration.read() {
-            Ok(Proof { plan, leases }) => (plan, leases),
+        let proof = match self.configuration.read() {
+            Ok(proof) => proof,
             Err(error) => return self.refuse(error.texts()),
         };
+        let mut plan = proof.plan.clone();
         if let Some(workers) = self.workers_override {
             plan.gateway.workers = workers;
         }
@@ -392,7 +388,7 @@ impl Control {
             let text = format!("it changes {parts}, which needs a restart of the gateway");
             return self.refuse(vec![text]);
         }
-        if let Err(error) = self.configuration.keep(&leases) {
+        if let Err(error) = self.configuration.keep(&proof) {
             return self.refuse(error.texts());
         }
         // New addresses are kept from the kernel before they are served, old ones as long as they
@@ -449,6 +445,9 @@ impl Control {
         } else {
             // Whoever writes several files gets a look's time to finish.
             self.pending = Some(fingerprint);
+        }
+        if self.configuration.has_expired_key() {
+            self.reload().await;
         }
         self.looks = self.looks.wrapping_add(1);
         let round = self.looks.is_multiple_of(LOOKS_A_ROUND);
@@ -519,24 +518,6 @@ fn wanted_neighbours(snapshot: &Snapshot, confirm: bool, round: usize) -> Vec<Re
     wanted
 }
 
-/// Installs both guards.
-async fn guard(
-    netlink: &Netlink,
-    plan: &Plan,
-    [fabric, front_end]: [u32; 2],
-    guarded: &GuardedTraffic,
-) -> Result<Vec<Guard>, GuardError> {
-    let providers = &plan.gateway.fabric.provider_addresses;
-    let guards = vec![
-        Guard::fabric(netlink.clone(), fabric, providers)?,
-        Guard::front_end(netlink.clone(), front_end, &guarded.front_end)?,
-    ];
-    for guard in &guards {
-        guard.install().await?;
-    }
-    Ok(guards)
-}
-
 fn link_indices(plan: &Plan, view: &HostView) -> Result<[u32; 2], BuildError> {
     let index = |role: PortRole| {
         let link = link_of(&plan.gateway, role);
@@ -573,16 +554,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn guarded_traffic_together_holds_each_prefix_once() {
-        let of = |prefixes: &[&str]| GuardedTraffic {
-            front_end: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
-        };
-        let [before, after] =
-            [&["203.0.113.10/32", "198.51.100.0/28"][..], &["203.0.113.11/32", "198.51.100.0/28"]]
-                .map(of);
-        let both = of(&["203.0.113.10/32", "198.51.100.0/28", "203.0.113.11/32"]);
-        assert_eq!(before.with(&after), both);
-        assert_eq!(before.with(&before), before);
+    fn no_core_is_dumped_once_that_is_forbidden() {
+        forbid_core_dumps().unwrap();
+        assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::threads::{GatewayClock, link_of};
 use crate::admin::Status;
 use crate::admin::health::{self, Component};
+use crate::admin::sites::SiteStatus;
 use crate::admin::status::{ConfigStatus, Drops, PortStatus, TenantStatus, WorkerStatus};
 use crate::counters::{DomainTotals, DropTotals, PortTotals, WorkerCounters};
 use crate::io::PortRole;
@@ -76,7 +77,14 @@ impl Shared {
         let tenants = plan.tenants.iter().filter_map(|tenant| {
             let domain = domains.get(&tenant.routing_domain)?;
             let totals: DomainTotals = domain.counters.iter().collect();
-            Some(TenantStatus::new(tenant, u32::from(tenant_mtu(&snapshot, domain)), &totals))
+            let sites = domain.sites.iter();
+            let sites = sites.map(|site| SiteStatus::new(site, snapshot.workers, now)).collect();
+            Some(TenantStatus::new(
+                tenant,
+                u32::from(tenant_mtu(&snapshot, domain)),
+                &totals,
+                sites,
+            ))
         });
         let drops: DropTotals = self.counters.iter().map(|worker| &worker.drops).collect();
         let mut status = Status {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::interrupt::Interrupt;
 use super::lab::Namespace;
-use super::lab::probe::{Answer, ask_tcp, ask_udp, download, ping};
+use super::lab::probe::{Answer, Service, ask_tcp, ask_udp, download, ping};
+use super::premises::{self, Premises};
 use super::report::{Observed, Report};
 use super::site::{
     DOWNLOAD_BYTES, DOWNLOAD_PORT, INBOUND_PORT, SERVER, SERVICE_PORT, Site, TENANTS, Tenant,
@@ -28,9 +29,14 @@ const UNREACHABLE: &str = "unreachable";
 type Step<'a, W> = fn(&mut Checks<'a, W>) -> io::Result<()>;
 
 /// Makes every check, in order, until done or interrupted.
-pub fn run<W: Write>(site: &Site, report: &mut Report<W>, interrupt: &Interrupt) -> io::Result<()> {
-    let mut checks = Checks { site, report, interrupt, questions: 0 };
-    let steps: [Step<'_, W>; 8] = [
+pub fn run<W: Write>(
+    site: &Site,
+    premises: &Premises,
+    report: &mut Report<W>,
+    interrupt: &Interrupt,
+) -> io::Result<()> {
+    let mut checks = Checks { site, premises, report, interrupt, questions: 0 };
+    let steps: [Step<'_, W>; 11] = [
         Checks::default_gateways,
         Checks::inside_a_tenant,
         Checks::outbound,
@@ -38,6 +44,9 @@ pub fn run<W: Write>(site: &Site, report: &mut Report<W>, interrupt: &Interrupt)
         Checks::same_address_of_two_tenants,
         Checks::address_of_the_other_tenant,
         Checks::bulk,
+        Checks::the_way_to_premises,
+        Checks::the_way_from_premises,
+        Checks::bulk_from_premises,
         Checks::nothing_crossed,
     ];
     for step in steps {
@@ -51,6 +60,7 @@ pub fn run<W: Write>(site: &Site, report: &mut Report<W>, interrupt: &Interrupt)
 
 struct Checks<'a, W> {
     site: &'a Site,
+    premises: &'a Premises,
     report: &'a mut Report<W>,
     interrupt: &'a Interrupt,
     questions: u32,
@@ -154,12 +164,69 @@ impl<W: Write> Checks<'_, W> {
     }
 
     fn bulk(&mut self) -> io::Result<()> {
+        let what = format!("red-web downloads {} MB through NAT", DOWNLOAD_BYTES / 1_000_000);
+        self.download(&what, SERVER, DOWNLOAD_BYTES)
+    }
+
+    /// The address of the premises' host is another host in each tenant.
+    fn the_way_to_premises(&mut self) -> io::Result<()> {
+        for Tenant { name, .. } in TENANTS {
+            let web = self.site.vm(&format!("{name}-web"));
+            let host = premises::HOST;
+            self.ping(
+                &web.namespace,
+                &format!("{name}-web pings {host} on its premises, by tunnel"),
+                host.into(),
+            )?;
+            let expected = format!("{name}-premises saw {}", web.ipv4);
+            for (transport, verb) in [(Transport::Tcp, "TCP"), (Transport::Udp, "UDP")] {
+                let what = format!("{name}-web asks {host}, which both have, {verb}");
+                let target = (host, SERVICE_PORT).into();
+                self.ask(&web.namespace, &what, transport, target, &expected)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn the_way_from_premises(&mut self) -> io::Result<()> {
+        for (tenant, host) in TENANTS.into_iter().zip(&self.premises.hosts) {
+            let Tenant { name, public, .. } = tenant;
+            let web = self.site.vm(&format!("{name}-web")).ipv4;
+            let expected = format!("{name}-web saw {}", premises::HOST);
+            for (transport, verb) in [(Transport::Tcp, "TCP"), (Transport::Udp, "UDP")] {
+                let what = format!("{name}'s premises ask {web}, {verb}");
+                let target = (web, SERVICE_PORT).into();
+                self.ask(&host.namespace, &what, transport, target, &expected)?;
+            }
+            let server = SocketAddr::from((SERVER, SERVICE_PORT));
+            if tenant.premises_use_nat {
+                let what = format!("{name}'s premises ask the server through NAT, TCP");
+                let expected = format!("server saw {public}");
+                self.ask(&host.namespace, &what, Transport::Tcp, server, &expected)?;
+            } else {
+                let what = format!("{name}'s premises, which may not, ask the server, TCP");
+                let nonce = self.nonce(&host.namespace);
+                self.report.check(&what, UNREACHABLE, || {
+                    let outcome = host.namespace.run(|| ask_tcp(server, &nonce, REFUSAL))?;
+                    refused(outcome, |answer| says(&answer))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bulk_from_premises(&mut self) -> io::Result<()> {
+        let bytes = premises::DOWNLOAD_BYTES;
+        let what = format!("red-web downloads {} MB from its premises", bytes / 1_000_000);
+        self.download(&what, premises::HOST, bytes)
+    }
+
+    fn download(&mut self, what: &str, from: Ipv4Addr, bytes: u64) -> io::Result<()> {
         let vm = &self.site.vm("red-web").namespace;
         let interrupt = self.interrupt;
-        let what = format!("red-web downloads {} MB through NAT", DOWNLOAD_BYTES / 1_000_000);
-        let expected = format!("{DOWNLOAD_BYTES} bytes, all right");
-        self.report.check(&what, &expected, || {
-            let target = SocketAddr::from((SERVER, DOWNLOAD_PORT));
+        let expected = format!("{bytes} bytes, all right");
+        self.report.check(what, &expected, || {
+            let target = SocketAddr::from((from, DOWNLOAD_PORT));
             let (bytes, elapsed) =
                 vm.run(|| download(target, DOWNLOAD_PATIENCE, || interrupt.pending()))??;
             let rate = bytes as f64 * 8.0 / elapsed.as_secs_f64() / 1e6;
@@ -173,15 +240,14 @@ impl<W: Write> Checks<'_, W> {
     /// Every question carries the asker's name: no service may have heard of another tenant's.
     fn nothing_crossed(&mut self) -> io::Result<()> {
         for (index, Tenant { name, .. }) in TENANTS.into_iter().enumerate() {
-            let what = format!("questions that {name}'s VMs received from the other tenant");
+            let what = format!("questions that {name} received from the other tenant");
             self.report.check(&what, "0", || {
                 let other = TENANTS[1 - index].name;
-                let seen = self
-                    .site
-                    .vms
-                    .iter()
-                    .filter(|vm| vm.tenant == index)
-                    .flat_map(|vm| vm.service.seen());
+                let vms = self.site.vms.iter().filter(|vm| vm.tenant == index);
+                let seen = vms
+                    .map(|vm| &vm.service)
+                    .chain([&self.premises.hosts[index].service])
+                    .flat_map(Service::seen);
                 let (foreign, own): (Vec<_>, Vec<_>) =
                     seen.partition(|question| question.nonce.starts_with(other));
                 anyhow::ensure!(!own.is_empty(), "not even its own arrived");

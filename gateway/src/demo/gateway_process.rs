@@ -56,7 +56,7 @@ impl GatewayProcess {
         namespace: &Namespace,
         program: &Path,
         config: &Path,
-        log: &Path,
+        (log, filter): (&Path, Option<&str>),
         admin: SocketAddr,
     ) -> anyhow::Result<Self> {
         let output =
@@ -65,6 +65,7 @@ impl GatewayProcess {
         command
             .args(["run", "--config"])
             .arg(config)
+            .args(filter.iter().flat_map(|filter| ["--log", filter]))
             .env(OWNER, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

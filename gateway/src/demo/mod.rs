@@ -3,16 +3,20 @@
 //! [`main`] builds a small data centre of network namespaces ([`site`]), starts the real gateway in
 //! it as a child process ([`gateway_process`]), sends the kernel's own TCP, UDP and ICMP every way
 //! there is ([`checks`]), prints what it saw, and takes everything down again. It needs no tools:
-//! [`lab`] speaks netlink, [`host_endpoint`] is the hosts' NVGRE.
+//! [`lab`] speaks netlink, [`host_endpoint`] is the hosts' NVGRE, [`wireguard_endpoint`] the
+//! WireGuard of the tenants' [`premises`].
 
 pub mod checks;
 pub mod gateway_process;
 pub mod host_endpoint;
 pub mod interrupt;
 pub mod lab;
+pub mod premises;
 pub mod privilege;
 pub mod report;
 pub mod site;
+mod tap;
+pub mod wireguard_endpoint;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -20,6 +24,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use nvgate_deploy::keys::Keyring;
 use nvgate_deploy::lease::Leases;
 use nvgate_deploy::plan::{Plan, prove};
 use nvgate_deploy::schema;
@@ -27,6 +32,7 @@ use serde_json::Value;
 
 use gateway_process::GatewayProcess;
 use interrupt::Interrupt;
+use premises::Premises;
 use privilege::Privilege;
 use report::{Observed, Report};
 use site::Site;
@@ -70,17 +76,25 @@ fn show(
     privilege: Privilege,
     interrupt: &Interrupt,
 ) -> anyhow::Result<ExitCode> {
+    let keys = premises::draw_keys()?;
     site::write_config(directory, options.workers)
+        .and_then(|()| premises::append_config(directory, &keys))
         .with_context(|| format!("cannot write {}", directory.display()))?;
     let site = Site::build(&read_plan(directory)?)?;
+    let mut premises = Premises::build(&site)?;
     let program = std::env::current_exe().context("cannot find this program")?;
     let log = directory.join("gateway.log");
-    let mut gateway = GatewayProcess::start(&site.gateway, &program, directory, &log, site::ADMIN)?;
+    let mut gateway =
+        GatewayProcess::start(&site.gateway, &program, directory, (&log, None), site::ADMIN)?;
     gateway.wait_ready(&site.gateway, || interrupt.pending())?;
+    if interrupt.pending() {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    premises.connect(&keys, &site::state_directory(directory))?;
 
     let mut out = io::stdout();
     let mut report = Report::new(&out)?;
-    checks::run(&site, &mut report, interrupt)?;
+    checks::run(&site, &premises, &mut report, interrupt)?;
     if let Some(status) = gateway.exited()? {
         anyhow::bail!("the gateway ended ({status}):\n{}", gateway.log_tail());
     }
@@ -99,7 +113,7 @@ fn show(
         writeln!(out, "The end of the gateway's log:\n{}", gateway.log_tail())?;
     }
     if options.hold {
-        write!(out, "\n{}", instructions(&site, &gateway, privilege, directory))?;
+        write!(out, "\n{}", instructions(&site, &premises, &gateway, privilege, directory))?;
         while !interrupt.wait(HOLD_INTERVAL) {
             if let Some(status) = gateway.exited()? {
                 anyhow::bail!("the gateway ended ({status}):\n{}", gateway.log_tail());
@@ -111,7 +125,7 @@ fn show(
 
 /// The plan that the gateway will have of the configuration in `directory`.
 fn read_plan(directory: &Path) -> anyhow::Result<Plan> {
-    match prove(&schema::load(directory), &Leases::default()) {
+    match prove(&schema::load(directory), &Leases::default(), &Keyring::default()) {
         Ok(proof) => Ok(proof.plan),
         Err(diagnostics) => {
             let errors: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
@@ -153,6 +167,7 @@ fn without_nothing(value: Value) -> Value {
 /// Commands to try while the demo is held.
 fn instructions(
     site: &Site,
+    premises: &Premises,
     gateway: &GatewayProcess,
     privilege: Privilege,
     directory: &Path,
@@ -165,6 +180,8 @@ fn instructions(
     let red = enter(site.vm("red-web").namespace.thread_id());
     let blue = enter(site.vm("blue-web").namespace.thread_id());
     let server = enter(site.server.thread_id());
+    let [red_premises, blue_premises] =
+        [0, 1].map(|tenant| enter(premises.hosts[tenant].namespace.thread_id()));
     let inside = format!("nsenter -t {}{user} -n", gateway.id());
     let program = std::env::current_exe()
         .map_or_else(|_| "nvgate".into(), |path| path.to_string_lossy().into_owned());
@@ -178,13 +195,21 @@ The demo is up until Ctrl-C. From another terminal of this user, try:
   red's database, the other subnet:  {red} curl http://10.2.0.10:{service}/
   an inbound rule, red's:            {server} curl http://{red_public}:{inbound}/
   the same rule, blue's:             {server} curl http://{blue_public}:{inbound}/
+  red's VM reaches its premises:     {red} ping {host}
+  blue's, with the same address:     {blue} curl http://{host}:{service}/
+  red's premises reach red's VM:     {red_premises} curl http://10.1.0.10:{service}/
+  and the front end, by red's NAT:   {red_premises} ping {server_address}
+  blue's premises may not:           {blue_premises} ping {server_address}
   NVGRE on the provider network:     {inside} tcpdump -ni fabric0 ip proto 47
+  the tunnels on the front end:      {inside} tcpdump -ni front0 udp port {tunnel}
   packets on the front end:          {inside} tcpdump -ni front0
   the gateway's account:             {inside} {program} status
   its health:                        {inside} curl http://{admin}/healthz
   its configuration:                 {config}
 ",
         server_address = site::SERVER,
+        host = premises::HOST,
+        tunnel = premises::TUNNEL_PORT,
         service = site::SERVICE_PORT,
         red_public = first.public,
         blue_public = second.public,

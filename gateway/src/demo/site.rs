@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nvgate_deploy::plan::Plan;
 use nvgate_model::{MacAddress, Prefix, Vsid};
@@ -29,14 +29,16 @@ use super::lab::probe::{DownloadServer, Service};
 use super::lab::{LabError, LinkSetup, Namespace, SuperPackets, kernel_has_ipv6};
 
 /// The MTU of the provider network and of the front end.
-const UNDERLAY_MTU: u32 = 1500;
+pub const UNDERLAY_MTU: u32 = 1500;
 /// What NVGRE over IPv4 leaves of it: 20 bytes IPv4, 8 GRE and 14 Ethernet less.
 const TENANT_MTU: u32 = UNDERLAY_MTU - 42;
 /// The gateway's provider address.
 const GATEWAY_PROVIDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The provider addresses of the hosts.
 const HOST_PROVIDERS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 11), Ipv4Addr::new(192, 0, 2, 12)];
-const GATEWAY_FRONT_END: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// The gateway's own address on the front end.
+pub const GATEWAY_FRONT_END: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const TENANTS_DIRECTORY: &str = "tenants.d";
 const PUBLIC_PREFIX: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 0);
 
 /// The front-end server.
@@ -57,10 +59,13 @@ pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9
 pub struct Tenant {
     /// Its name.
     pub name: &'static str,
-    routing_domain: &'static str,
+    /// The GUID of its routing domain.
+    pub routing_domain: &'static str,
     first_vsid: u32,
     /// Its public address.
     pub public: Ipv4Addr,
+    /// Whether its premises may use its NAT.
+    pub premises_use_nat: bool,
 }
 
 /// The tenants.
@@ -70,12 +75,14 @@ pub const TENANTS: [Tenant; 2] = [
         routing_domain: "6c0f2b0e-8a2f-4e3c-9b55-0a8a4f0e7d11",
         first_vsid: 5001,
         public: Ipv4Addr::new(203, 0, 113, 10),
+        premises_use_nat: true,
     },
     Tenant {
         name: "blue",
         routing_domain: "b1e3a7c4-52d9-4c0b-8f6e-3d1f9a2c7e22",
         first_vsid: 6001,
         public: Ipv4Addr::new(203, 0, 113, 20),
+        premises_use_nat: false,
     },
 ];
 
@@ -152,7 +159,7 @@ pub struct Site {
     pub server: Namespace,
     /// Where the gateway is to run, with the links `fabric0` and `front0`.
     pub gateway: Namespace,
-    _switch: Namespace,
+    switch: Namespace,
 }
 
 impl Site {
@@ -167,9 +174,7 @@ impl Site {
         plug_in(&switch, "fabric", "gw-fabric", &gateway, "fabric0", GATEWAY_PROVIDER)?;
         plug_in(&switch, "front-end", "gw-front", &gateway, "front0", GATEWAY_FRONT_END)?;
         let server = Namespace::new("server")?;
-        plug_in(&switch, "front-end", "server", &server, "eth0", SERVER)?;
-        let public = Prefix::new(PUBLIC_PREFIX.into(), 24).expect("a /24 without host bits");
-        server.add_route(public, None, "eth0")?;
+        plug_into_front_end(&switch, "server", &server, SERVER)?;
 
         let mut hosts = Vec::new();
         for (index, provider) in HOST_PROVIDERS.into_iter().enumerate() {
@@ -205,16 +210,18 @@ impl Site {
         let service = Service::start(&server, "server", &[(SERVER, SERVICE_PORT).into()])?;
         let download =
             DownloadServer::start(&server, (SERVER, DOWNLOAD_PORT).into(), DOWNLOAD_BYTES)?;
-        Ok(Self {
-            endpoints,
-            vms,
-            service,
-            _download: download,
-            hosts,
-            server,
-            gateway,
-            _switch: switch,
-        })
+        Ok(Self { endpoints, vms, service, _download: download, hosts, server, gateway, switch })
+    }
+
+    /// Wires the link `eth0` of `namespace` to the front end by `port` of the switch, with a route
+    /// to the tenants' public addresses.
+    pub fn plug_into_front_end(
+        &self,
+        port: &str,
+        namespace: &Namespace,
+        address: Ipv4Addr,
+    ) -> Result<(), LabError> {
+        plug_into_front_end(&self.switch, port, namespace, address)
     }
 
     /// The VM called `name`, such as `red-web`.
@@ -229,6 +236,17 @@ impl Site {
             .find(|vm| vm.namespace.name() == name)
             .unwrap_or_else(|| panic!("the demo has no VM `{name}`"))
     }
+}
+
+fn plug_into_front_end(
+    switch: &Namespace,
+    port: &str,
+    namespace: &Namespace,
+    address: Ipv4Addr,
+) -> Result<(), LabError> {
+    plug_in(switch, "front-end", port, namespace, "eth0", address)?;
+    let public = Prefix::new(PUBLIC_PREFIX.into(), 24).expect("a /24 without host bits");
+    namespace.add_route(public, None, "eth0")
 }
 
 /// Wires `link` of `namespace` to a bridge of the switch and gives it its address.
@@ -291,14 +309,24 @@ fn start_vm(name: &str, tenant: usize, plan: VmPlan, host: &Namespace) -> Result
 
 /// Writes the gateway's configuration into `directory`: `gateway.yaml` and `tenants.d`.
 pub fn write_config(directory: &Path, workers: Option<usize>) -> io::Result<()> {
-    let tenants = directory.join("tenants.d");
-    fs::create_dir_all(&tenants)?;
-    fs::write(directory.join("gateway.yaml"), gateway_yaml(&directory.join("state"), workers))?;
+    fs::create_dir_all(directory.join(TENANTS_DIRECTORY))?;
+    fs::write(directory.join("gateway.yaml"), gateway_yaml(&state_directory(directory), workers))?;
     for (tenant, vms) in TENANTS.into_iter().zip(VMS) {
-        let file = tenants.join(format!("{}.yaml", tenant.name));
-        fs::write(file, tenant_yaml(tenant, vms))?;
+        fs::write(tenant_file(directory, &tenant), tenant_yaml(tenant, vms))?;
     }
     Ok(())
+}
+
+/// Where [`write_config`] puts a tenant's configuration.
+#[must_use]
+pub fn tenant_file(directory: &Path, tenant: &Tenant) -> PathBuf {
+    directory.join(TENANTS_DIRECTORY).join(format!("{}.yaml", tenant.name))
+}
+
+/// Where the gateway keeps its state with the configuration of [`write_config`].
+#[must_use]
+pub fn state_directory(directory: &Path) -> PathBuf {
+    directory.join("state")
 }
 
 fn gateway_yaml(state: &Path, workers: Option<usize>) -> String {
@@ -320,7 +348,7 @@ state_directory: {state}
 }
 
 fn tenant_yaml(tenant: Tenant, vms: &[VmPlan]) -> String {
-    let Tenant { name, routing_domain, first_vsid, public } = tenant;
+    let Tenant { name, routing_domain, first_vsid, public, .. } = tenant;
     let mut yaml = format!(
         "\
 tenant: {name}

@@ -8,11 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nvgate_model::{MacAddress, Vsid};
+use nvgate_deploy::plan::RouteTarget;
+use nvgate_model::{MacAddress, Prefix, Vsid};
+use nvgate_vpn::PrivateKey;
 
 use super::host_endpoint::{HostConfig, HostEndpoint, Port, Record};
 use super::lab::probe::{Answer, DownloadServer, Service, ask_tcp, ask_udp, download, ping};
 use super::lab::{LinkSetup, Namespace, SuperPackets};
+use super::wireguard_endpoint::{EndpointConfig, WireGuardEndpoint};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const REFUSAL: Duration = Duration::from_millis(600);
@@ -187,6 +190,50 @@ fn equal_addresses_in_two_subnets_are_two_vms() {
 }
 
 #[test]
+fn two_hosts_talk_through_a_tunnel() {
+    const BYTES: u64 = 3_000_000;
+    const MTU: u32 = 1440;
+    let Some(near) = first_namespace("router0") else { return };
+    let routers = [near, Namespace::new("router1").unwrap()];
+    routers[0].add_veth("wan", &routers[1], "wan").unwrap();
+    let keys = [PrivateKey::from_bytes([1; 32]), PrivateKey::from_bytes([2; 32])];
+    let [hosts, inner] =
+        [10, 20].map(|last| [MacAddress([2, 0, 0, 0, 0, last]), MacAddress([2, 0, 0, 0, 1, last])]);
+    let address = |end: u8| Ipv4Addr::new(192, 168, 50, 10 + end);
+    let mut ends = Vec::new();
+    for (end, router) in routers.iter().enumerate() {
+        let host = Namespace::new(&format!("premises{end}")).unwrap();
+        router.set_up(&link("wan", 1500, &[(provider(end).into(), 24)])).unwrap();
+        router.add_veth("lan", &host, "eth0").unwrap();
+        router.set_up(&link("lan", MTU, &[])).unwrap();
+        host.set_up(&LinkSetup {
+            mac: Some(hosts[end]),
+            super_packets: SuperPackets::Never,
+            ..link("eth0", MTU, &[(address(end as u8).into(), 24)])
+        })
+        .unwrap();
+        host.add_neighbour("eth0", address(1 - end as u8).into(), inner[end]).unwrap();
+        let config = EndpointConfig {
+            link: "lan".into(),
+            host: hosts[end],
+            router: inner[end],
+            mtu: MTU as usize,
+            local: (provider(end), 51_820).into(),
+            gateway: (provider(1 - end), 51_820).into(),
+            key: keys[end].clone(),
+            gateway_key: keys[1 - end].public(),
+        };
+        ends.push((WireGuardEndpoint::start(router, config).unwrap(), host));
+    }
+    let [(_, near), (_, far)] = &ends[..] else { unreachable!("two ends") };
+    let _server = DownloadServer::start(far, (address(1), 80).into(), BYTES).unwrap();
+    near.run(|| ping(address(1).into(), PATIENCE)).unwrap().unwrap();
+    let target = (address(1), 80).into();
+    let (bytes, _) = near.run(|| download(target, PATIENCE, || false)).unwrap().unwrap();
+    assert_eq!(bytes, BYTES);
+}
+
+#[test]
 fn a_namespace_is_apart_and_its_children_live_in_it() {
     let Some(namespace) = first_namespace("apart") else { return };
     assert_eq!(namespace.link_index("lo").unwrap(), 1);
@@ -236,4 +283,22 @@ fn the_demos_configuration_is_valid_and_gives_every_vm_a_record() {
     let records = Record::all_of(&plan);
     let on_second_host = records.iter().filter(|record| record.provider == provider(1)).count();
     assert_eq!((records.len(), on_second_host), (7, 5));
+}
+
+#[test]
+fn the_premises_of_both_tenants_are_the_same_but_for_nat() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = super::premises::draw_keys().unwrap();
+    super::site::write_config(directory.path(), None).unwrap();
+    super::premises::append_config(directory.path(), &keys).unwrap();
+    let plan = super::read_plan(directory.path()).unwrap();
+    let prefix: Prefix = "192.168.50.0/24".parse().unwrap();
+    for (name, internet, key) in [("red", true, &keys[0]), ("blue", false, &keys[1])] {
+        let tenant = plan.tenants.iter().find(|tenant| tenant.name.as_str() == name).unwrap();
+        let [site] = &tenant.vpn.as_ref().unwrap().sites[..] else { panic!("one site") };
+        assert_eq!((site.internet, site.tunnels[0].peer), (internet, key.public()));
+        assert_eq!(site.tunnels[0].allowed, [prefix]);
+        let [route] = &tenant.routes[..] else { panic!("one route") };
+        assert_eq!((route.prefix, route.target), (prefix, RouteTarget::Site(0)));
+    }
 }

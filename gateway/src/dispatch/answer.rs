@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use nvgate_model::DropReason;
-use nvgate_nvgre::lookup::EndpointIndex;
 use nvgate_packet::buf::{HEADROOM, Offload, PacketBuf};
 use nvgate_packet::flow_key::flow_hash;
 use nvgate_packet::headers::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Headers};
@@ -12,20 +11,22 @@ use nvgate_packet::icmp::{self, Problem};
 use super::domain_state::Asker;
 use super::egress::{Link, send};
 use super::forward::link_of;
+use super::tunnels::Way;
 use super::{Dispatcher, Io, Verdict};
 use crate::endpoint::Endpoint;
 use crate::io::PortRole;
-use crate::snapshot::{Domain, Snapshot};
+use crate::snapshot::{Domain, Snapshot, Speaker};
 
 /// What a sender is told about a dropped packet; some reasons are kept from it.
 #[expect(clippy::wildcard_enum_match_arm, reason = "silence is the rule, not the exception")]
 const fn problem_of(reason: DropReason, mtu: u16) -> Option<Problem> {
     match reason {
         DropReason::UnknownCustomer => Some(Problem::HostUnreachable),
-        DropReason::NoRoute | DropReason::NatAbsent | DropReason::FrontEndNoRoute => {
-            Some(Problem::NetworkUnreachable)
-        }
-        DropReason::FrontEndSource => Some(Problem::Prohibited),
+        DropReason::NoRoute
+        | DropReason::NatAbsent
+        | DropReason::FrontEndNoRoute
+        | DropReason::TunnelDown => Some(Problem::NetworkUnreachable),
+        DropReason::FrontEndSource | DropReason::TunnelInternet => Some(Problem::Prohibited),
         DropReason::TtlExpired => Some(Problem::TimeExceeded),
         DropReason::TooBig => Some(Problem::TooBig { mtu: mtu as u32 }),
         _ => None,
@@ -33,14 +34,14 @@ const fn problem_of(reason: DropReason, mtu: u16) -> Option<Problem> {
 }
 
 impl Dispatcher {
-    /// Tells the endpoint `speaker` why the packet it sent was dropped, within the tenant's budget.
+    /// Tells `speaker` why the packet it sent was dropped, within the tenant's budget.
     /// The view begins at the IP header of the packet as it came in.
     #[expect(clippy::too_many_arguments, reason = "one packet's whole context")]
     pub(super) fn tell_sender(
         &mut self,
         snapshot: &Snapshot,
         domain: &Domain,
-        speaker: EndpointIndex,
+        speaker: Speaker,
         packet: &PacketBuf<'_>,
         headers: &Headers,
         (reason, mtu): (DropReason, u16),
@@ -131,13 +132,13 @@ impl Dispatcher {
         self.answer = buffer;
     }
 
-    /// Gives a packet that the endpoint `speaker` sent to the gateway's own address to the
+    /// Gives a packet that `speaker` sent to the gateway's own address to the
     /// domain's stack and sends back what that answers. The view begins at the IP header.
     pub(super) fn punt(
         &mut self,
         snapshot: &Snapshot,
         domain: &Domain,
-        speaker: EndpointIndex,
+        speaker: Speaker,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
         io: &mut Io<'_>,
@@ -165,23 +166,36 @@ impl Dispatcher {
         Ok(Verdict::Punt)
     }
 
-    /// Sends the IP packet in the answer buffer back to the endpoint that is answered: it was
-    /// proven to speak for the address, which may mean something on its link only.
+    /// Sends the IP packet in the answer buffer back to who is answered: it was proven to speak for
+    /// the address, which may mean something on its link only.
     fn send_answer(
         &mut self,
         snapshot: &Snapshot,
         domain: &Domain,
-        speaker: EndpointIndex,
+        speaker: Speaker,
         length: usize,
         io: &mut Io<'_>,
     ) -> Result<(), DropReason> {
         let bytes = &self.answer[HEADROOM..HEADROOM + length];
         let headers = Headers::parse(bytes)?;
         let hash = flow_hash(bytes, &headers, self.config.seed);
-        let compiled = self.towards_endpoint(snapshot, domain, speaker, hash)?;
+        let end = HEADROOM + length;
+        let endpoint = match speaker {
+            Speaker::Endpoint(endpoint) => endpoint,
+            Speaker::Site(site) => {
+                let mut packet =
+                    PacketBuf::new(&mut self.answer[..], HEADROOM, end, Offload::default());
+                let way = Way { snapshot, domain, site, flow: hash, now: self.now };
+                // Wherever the tunnel is, the packet is on its way.
+                return self
+                    .tunnels
+                    .send(&way, &mut self.scratch, &mut packet, &headers, io)
+                    .map(|_| ());
+            }
+        };
+        let compiled = self.towards_endpoint(snapshot, domain, endpoint, hash)?;
         let link = link_of(snapshot, domain, &compiled)?;
-        let mut packet =
-            PacketBuf::new(&mut self.answer[..], HEADROOM, HEADROOM + length, Offload::default());
+        let mut packet = PacketBuf::new(&mut self.answer[..], HEADROOM, end, Offload::default());
         let mtu = usize::from(compiled.mtu);
         send(&mut self.scratch, io.fabric, &link, &mut packet, &headers, mtu)?;
         self.counters_of(domain).inbound.count(1, length as u64);

@@ -153,41 +153,98 @@ pub(super) fn send(
     headers: &Headers,
     mtu: usize,
 ) -> Result<(), DropReason> {
+    let (_, cuts) = link.capabilities(tx);
     let offload = packet.offload();
-    let (finishes_checksum, cuts) = link.capabilities(tx);
-    if longest_packet(packet, headers) > mtu {
-        return send_fragments(scratch, tx, link, packet, headers, mtu);
-    }
-    if let Some(gso) = offload.gso
-        && !(cuts && matches!(offload.checksum, Checksum::Partial { .. }))
-    {
-        let mut segments = Segments::new(packet.bytes(), headers, gso, offload.checksum)?;
-        return send_pieces(scratch, tx, link, packet.bytes(), headers.family, |head| {
-            segments.next(head).map(|segment| (segment.head_length, segment.payload))
+    let whole = longest_packet(packet, headers) <= mtu
+        && (offload.gso.is_none() || cuts && matches!(offload.checksum, Checksum::Partial { .. }));
+    if !whole {
+        let class = traffic_class(packet.bytes(), headers.family);
+        let room = link.header_length();
+        return cut(scratch, room, packet, headers, mtu, |head, payload| {
+            let length = head.len() - room + payload.len();
+            link.write(&mut head[..room], headers.family, class, length)?;
+            tx.send(head, payload, Offload::default()).map_err(|_| DropReason::TransmitFull)
         });
     }
-    if !finishes_checksum && !packet.complete_checksum() {
-        return Err(DropReason::OffloadInvalid);
-    }
-    let class = traffic_class(packet.bytes(), headers.family);
-    let length = packet.len();
-    let head = packet.prepend_slice(link.header_length()).map_err(|_| DropReason::NoHeadroom)?;
-    link.write(head, headers.family, class, length)?;
-    let offload = packet.offload();
-    tx.send(packet.bytes(), &[], offload).map_err(|_| DropReason::TransmitFull)
+    send_whole(tx, link, packet, headers.family)
 }
 
-#[cold]
-fn send_fragments(
-    scratch: &mut Scratch,
+/// Sends an IP packet as it is, but for a checksum that the port cannot complete.
+///
+/// # Errors
+///
+/// `OffloadInvalid`, `NoHeadroom`, `TransmitFull`.
+#[inline]
+pub(super) fn send_whole(
     tx: &mut Tx,
     link: &Link<'_>,
     packet: &mut PacketBuf<'_>,
+    family: Family,
+) -> Result<(), DropReason> {
+    frame(tx, link, packet, family)?;
+    tx.send(packet.bytes(), &[], packet.offload()).map_err(|_| DropReason::TransmitFull)
+}
+
+/// As [`send_whole`], for a UDP datagram that may leave together with others between its sockets.
+///
+/// # Errors
+///
+/// As [`send_whole`].
+pub(super) fn send_datagram(
+    tx: &mut Tx,
+    link: &Link<'_>,
+    packet: &mut PacketBuf<'_>,
+    family: Family,
+) -> Result<(), DropReason> {
+    frame(tx, link, packet, family)?;
+    tx.send_datagram(packet.bytes(), packet.offload()).map_err(|_| DropReason::TransmitFull)
+}
+
+/// Puts the link's headers in front of an IP packet and completes what the port cannot.
+#[inline]
+fn frame(
+    tx: &Tx,
+    link: &Link<'_>,
+    packet: &mut PacketBuf<'_>,
+    family: Family,
+) -> Result<(), DropReason> {
+    let (finishes_checksum, _) = link.capabilities(tx);
+    if !finishes_checksum && !packet.complete_checksum() {
+        return Err(DropReason::OffloadInvalid);
+    }
+    let class = traffic_class(packet.bytes(), family);
+    let length = packet.len();
+    let head = packet.prepend_slice(link.header_length()).map_err(|_| DropReason::NoHeadroom)?;
+    link.write(head, family, class, length)
+}
+
+/// Cuts an IP packet that is too long for the path, or a super-packet, into what the path carries,
+/// with complete checksums. Each piece goes to `put` as its header, behind `room` bytes, and its
+/// payload.
+///
+/// # Errors
+///
+/// `TooBig` when the packet must not be fragmented; `OffloadInvalid`; what `put` refuses.
+pub(super) fn cut(
+    scratch: &mut Scratch,
+    room: usize,
+    packet: &mut PacketBuf<'_>,
     headers: &Headers,
     mtu: usize,
+    put: impl FnMut(&mut [u8], &[u8]) -> Result<(), DropReason>,
 ) -> Result<(), DropReason> {
+    let offload = packet.offload();
+    if let Some(gso) = offload.gso
+        && longest_packet(packet, headers) <= mtu
+    {
+        let mut segments = Segments::new(packet.bytes(), headers, gso, offload.checksum)?;
+        let next = |head: &mut [u8]| {
+            segments.next(head).map(|segment| (segment.head_length, segment.payload))
+        };
+        return put_pieces(scratch, room, packet.bytes(), next, put);
+    }
     let may_fragment = headers.family == Family::V4
-        && packet.offload().gso.is_none()
+        && offload.gso.is_none()
         && read_u16(packet.bytes(), 6) & 0x4000 == 0;
     if !may_fragment {
         return Err(DropReason::TooBig);
@@ -197,31 +254,24 @@ fn send_fragments(
     }
     let mut fragments =
         Fragments::new(packet.bytes(), headers, mtu).map_err(|_| DropReason::TooBig)?;
-    send_pieces(scratch, tx, link, packet.bytes(), headers.family, |head| {
+    let next = |head: &mut [u8]| {
         fragments.next(head).map(|fragment| (fragment.head_length, fragment.payload))
-    })
+    };
+    put_pieces(scratch, room, packet.bytes(), next, put)
 }
 
-/// Sends the pieces that `next` yields: the length of the header it wrote, and the payload's
+/// Gives `put` the pieces that `next` yields: the length of the header it wrote, and the payload's
 /// place in `bytes`.
-fn send_pieces(
+fn put_pieces(
     scratch: &mut Scratch,
-    tx: &mut Tx,
-    link: &Link<'_>,
+    room: usize,
     bytes: &[u8],
-    family: Family,
     mut next: impl FnMut(&mut [u8]) -> Option<(usize, std::ops::Range<usize>)>,
+    mut put: impl FnMut(&mut [u8], &[u8]) -> Result<(), DropReason>,
 ) -> Result<(), DropReason> {
-    let class = traffic_class(bytes, family);
-    let link_length = link.header_length();
-    while let Some((head_length, payload)) = next(&mut scratch.head[link_length..]) {
-        let (out, rest) = scratch.head.split_at_mut(link_length);
-        let payload = bytes.get(payload).unwrap_or(&[]);
-        link.write(out, family, class, head_length + payload.len())?;
-        debug_assert!(head_length <= rest.len());
-        let end = link_length + head_length;
-        tx.send(&scratch.head[..end], payload, Offload::default())
-            .map_err(|_| DropReason::TransmitFull)?;
+    while let Some((head_length, payload)) = next(&mut scratch.head[room..]) {
+        let end = room + head_length;
+        put(&mut scratch.head[..end], bytes.get(payload).unwrap_or(&[]))?;
     }
     Ok(())
 }

@@ -31,6 +31,8 @@ pub enum Egress {
     Hairpin,
     /// To the worker with this index, which owns the flow's socket.
     Handoff,
+    /// Into a tunnel of the site with this index in the entry's domain.
+    Site,
 }
 
 /// What was decided for a flow in one direction: 48 bytes of plain data.

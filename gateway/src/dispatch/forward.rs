@@ -14,6 +14,7 @@ use nvgate_packet::rewrite;
 use super::domain_state::Direction;
 use super::egress::{Link, send};
 use super::flow_table::{Compiled, Egress, FlowTable, NONE};
+use super::site::site_mtu;
 use super::{Dispatcher, Io, Verdict};
 use crate::io::PortRole;
 use crate::snapshot::{Domain, HopIndex, Snapshot};
@@ -190,14 +191,19 @@ const fn has_key(headers: &Headers) -> bool {
     }
 }
 
-/// Hands a frame to another worker.
+/// Hands a frame that arrived at `port` to another worker.
 pub(super) fn hand_on(
     io: &mut Io<'_>,
     (to, owner): (u16, Owner),
     port: PortRole,
     packet: &PacketBuf<'_>,
 ) -> Verdict {
-    match io.handoff.send(to, Stage { port, owner }, packet) {
+    hand_over(io, to, Stage::Arrived { port, owner }, packet)
+}
+
+/// Hands a packet to another worker.
+pub(super) fn hand_over(io: &mut Io<'_>, to: u16, stage: Stage, packet: &PacketBuf<'_>) -> Verdict {
+    match io.handoff.send(to, stage, packet) {
         Ok(()) => Verdict::Handoff,
         Err(_) => Verdict::Drop(DropReason::HandoffFull),
     }
@@ -264,13 +270,30 @@ impl Dispatcher {
         if !offload_fits(offload, ip_at, headers) {
             return None;
         }
-        let link = link_of(snapshot, domain, compiled).ok()?;
+        let link = match compiled.egress {
+            Egress::Site => {
+                // Tunnels come and go, and their paths change, without a new proof.
+                let bytes = packet.bytes().get(ip_at..)?;
+                if site_mtu(domain, bytes, headers, compiled)? < compiled.mtu {
+                    return None;
+                }
+                None
+            }
+            Egress::Overlay | Egress::FrontEnd | Egress::Hairpin | Egress::Handoff => {
+                Some(link_of(snapshot, domain, compiled).ok()?)
+            }
+        };
         packet.truncate(ip_at + headers.length as usize);
         packet.strip(ip_at);
         if let Some(class) = forward.class {
             rewrite::set_traffic_class(packet.bytes_mut(), headers.family, class);
         }
-        let sent = self.transmit(domain, packet, headers, compiled, &link, io);
+        let sent = match &link {
+            Some(link) => self
+                .transmit(domain, packet, headers, compiled, link, io)
+                .map(|()| Verdict::Transmit),
+            None => self.enter_site(snapshot, domain, packet, headers, compiled, io),
+        };
         let tick = self.now.tick();
         let entry = match headers.family {
             Family::V4 => self.flows_v4.at_mut(forward.position),
@@ -279,7 +302,7 @@ impl Dispatcher {
         if let Some(entry) = entry {
             entry.tick = tick;
         }
-        Some(sent.map_or_else(Verdict::Drop, |()| Verdict::Transmit))
+        Some(sent.unwrap_or_else(Verdict::Drop))
     }
 
     /// Forwards the packet that a plan was made for, and compiles the plan when it may be kept.
@@ -303,6 +326,9 @@ impl Dispatcher {
         }
         if planned.compiled.egress == Egress::Hairpin {
             return self.hairpin(snapshot, packet, headers, &planned.compiled, io);
+        }
+        if planned.compiled.egress == Egress::Site {
+            return self.enter_site(snapshot, domain, packet, headers, &planned.compiled, io);
         }
         let link = match link_of(snapshot, domain, &planned.compiled) {
             Ok(link) => link,
@@ -336,11 +362,7 @@ impl Dispatcher {
         io: &mut Io<'_>,
     ) -> Result<(), DropReason> {
         let (packets, bytes) = (super::wire_packets(packet), u64::from(headers.length));
-        let partial = matches!(packet.offload().checksum, Checksum::Partial { .. });
-        rewrite::decrement_ttl(packet.bytes_mut(), headers.family)?;
-        if compiled.translate {
-            compiled.rewrite.apply(packet.bytes_mut(), headers, partial);
-        }
+        alter(packet, headers, compiled)?;
         let mtu = usize::from(compiled.mtu);
         match link {
             Link::Overlay { .. } => {
@@ -459,6 +481,21 @@ pub(super) fn choose_host(
     in_turn().find(resolved).or_else(|| in_turn().next()).copied()
 }
 
+/// Changes a packet as compiled: TTL, addresses and ports.
+#[inline]
+pub(super) fn alter(
+    packet: &mut PacketBuf<'_>,
+    headers: &Headers,
+    compiled: &Compiled,
+) -> Result<(), DropReason> {
+    let partial = matches!(packet.offload().checksum, Checksum::Partial { .. });
+    rewrite::decrement_ttl(packet.bytes_mut(), headers.family)?;
+    if compiled.translate {
+        compiled.rewrite.apply(packet.bytes_mut(), headers, partial);
+    }
+    Ok(())
+}
+
 /// The link header that a compiled entry's packets get.
 ///
 /// # Errors
@@ -494,7 +531,7 @@ pub(super) fn link_of<'s>(
                 .ok_or(DropReason::FrontEndUnresolved)?;
             Ok(Link::FrontEnd { destination, source: snapshot.front_end.mac })
         }
-        Egress::Hairpin | Egress::Handoff => Err(DropReason::FrontEndNoRoute),
+        Egress::Hairpin | Egress::Handoff | Egress::Site => Err(DropReason::FrontEndNoRoute),
     }
 }
 

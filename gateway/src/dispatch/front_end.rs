@@ -4,19 +4,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
 use nvgate_model::{DomainSlot, DropReason, MacAddress};
-use nvgate_packet::buf::{Checksum, PacketBuf};
+use nvgate_packet::buf::PacketBuf;
 use nvgate_packet::flow_key::FRONT_END;
 use nvgate_packet::headers::{
     self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Family, Fragment,
-    Headers, read_u32, read_u128,
+    Headers, Transport, read_u32, read_u128,
 };
-use nvgate_packet::rewrite::{self, clamp_mss};
+use nvgate_packet::rewrite::clamp_mss;
 
 use super::flow_table::{Compiled, Egress};
-use super::forward::{Flow, Forward, check, expose_ip, hand_on, largest_segment};
+use super::forward::{Flow, Forward, alter, check, expose_ip, hand_on, largest_segment};
 use super::neighbour::is_discovery;
 use super::route::owns_on_front_end;
 use super::sender::{is_link_local, is_unicast};
+use super::tunnels::TunnelArrival;
 use super::{Dispatcher, Ended, Io, Verdict};
 use crate::io::{BATCH, Batch, PortRole};
 use crate::snapshot::{Domain, Snapshot};
@@ -168,6 +169,18 @@ impl Dispatcher {
         let Some(destination) = claimed_destination(body, arrival.ethertype) else {
             return IGNORED;
         };
+        if let Some(headers) = arrival.flow.headers() {
+            if let Some(datagram) = TunnelArrival::read(packet.bytes(), headers)
+                && snapshot.tunnel_socket(datagram.local()).is_some()
+            {
+                return self.tunnel_arrival(snapshot, packet, &datagram, io);
+            }
+            if headers.transport == Transport::IcmpError
+                && let Some(ended) = self.tunnel_error(snapshot, packet, headers, io)
+            {
+                return ended;
+            }
+        }
         let Some(domain) = snapshot.by_front_end(destination) else {
             let verdict = if snapshot.is_pooled(destination) {
                 Verdict::Drop(DropReason::FrontEndUnleased)
@@ -197,6 +210,7 @@ impl Dispatcher {
         // default route claims nothing. Leased addresses come from inside only, turned back.
         let turned_back = arrival.source == snapshot.front_end.mac;
         let inside = domain.fib.lookup(source).is_some_and(|(prefix, _)| prefix.length() > 0)
+            || domain.origins.lookup(source).is_some_and(|(prefix, _)| prefix.length() > 0)
             || owns_on_front_end(domain, source)
             || !turned_back && snapshot.by_front_end(source).is_some();
         if !is_unicast(source) || is_link_local(source) || inside {
@@ -238,11 +252,7 @@ impl Dispatcher {
         compiled: &Compiled,
         io: &mut Io<'_>,
     ) -> Result<Verdict, DropReason> {
-        let partial = matches!(packet.offload().checksum, Checksum::Partial { .. });
-        rewrite::decrement_ttl(packet.bytes_mut(), headers.family)?;
-        if compiled.translate {
-            compiled.rewrite.apply(packet.bytes_mut(), headers, partial);
-        }
+        alter(packet, headers, compiled)?;
         let ethertype = match headers.family {
             Family::V4 => ETHERTYPE_IPV4,
             Family::V6 => ETHERTYPE_IPV6,

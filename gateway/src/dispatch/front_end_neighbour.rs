@@ -1,5 +1,5 @@
-//! ARP and neighbour discovery on the front end: the gateway answers for leased addresses and
-//! tenants' prefixes, and announces them.
+//! ARP and neighbour discovery on the front end: the gateway answers for leased addresses, tenants'
+//! prefixes and the addresses that tunnels end at, and announces them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -28,7 +28,7 @@ impl Dispatcher {
         io: &mut Io<'_>,
     ) -> Ended<'s> {
         let Some(request) = ArpRequest::parse(arp) else { return IGNORED };
-        let Some(domain) = snapshot.by_front_end(request.target.into()) else { return IGNORED };
+        let Some(domain) = snapshot.answers_for(request.target.into()) else { return IGNORED };
         if request.sender == request.target || !request.sender_mac.is_station() {
             return IGNORED;
         }
@@ -55,7 +55,7 @@ impl Dispatcher {
         let Some(Solicitation::Neighbour { source, target }) = Solicitation::parse(packet) else {
             return IGNORED;
         };
-        let Some(domain) = snapshot.by_front_end(IpAddr::V6(target)) else { return IGNORED };
+        let Some(domain) = snapshot.answers_for(IpAddr::V6(target)) else { return IGNORED };
         if !from.is_station() {
             return IGNORED;
         }

@@ -16,12 +16,15 @@ mod front_end;
 mod front_end_neighbour;
 mod limiter;
 mod neighbour;
+mod onward;
 mod overlay;
 mod replicate;
 mod route;
 mod sender;
+mod site;
 mod steer;
 mod translate;
+mod tunnels;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,6 +46,7 @@ use domain_state::{Asker, DomainState};
 use egress::Scratch;
 use flow_table::FlowTable;
 pub use steer::Steering;
+use tunnels::Tunnels;
 
 /// How a packet ended.
 #[must_use]
@@ -128,8 +132,12 @@ pub struct Dispatcher {
     sweep: usize,
     /// Domains with more idle sessions than one look closes.
     behind: ArrayVec<usize, SWEEP_DOMAINS>,
+    /// The tunnels that live on this worker.
+    tunnels: Tunnels,
     /// The domain that dropped a packet which another sent to a leased address.
     dropped_by: Option<DomainSlot>,
+    /// Packets of the super-packet at hand whose end is accounted for already.
+    accounted: u64,
 }
 
 impl Dispatcher {
@@ -148,14 +156,17 @@ impl Dispatcher {
             swept: Tick::default(),
             sweep: 0,
             behind: ArrayVec::new(),
+            tunnels: Tunnels::new(config.worker, config.workers, config.seed),
             dropped_by: None,
+            accounted: 0,
             config,
         }
     }
 
     /// Takes over a newly published snapshot: state of domains that are gone is freed, NAT follows
     /// its configuration.
-    pub fn adopt(&mut self, snapshot: &Snapshot) {
+    pub fn adopt(&mut self, snapshot: &Snapshot, now: Instant) {
+        self.now = now;
         let slots = snapshot.domains().map(|domain| domain.slot.0 as usize + 1).max().unwrap_or(0);
         self.domains.resize_with(slots.max(self.domains.len()), || None);
         for slot in 0..self.domains.len() {
@@ -169,6 +180,7 @@ impl Dispatcher {
                 None => self.domains[slot] = None,
             }
         }
+        self.tunnels.follow(snapshot, self.now);
     }
 
     /// Processes a batch that arrived at the port `role`.
@@ -198,9 +210,20 @@ impl Dispatcher {
     ) {
         self.now = now;
         let packets = wire_packets(packet);
-        let ended = match stage.port {
-            PortRole::Fabric => self.overlay_packet(snapshot, packet, stage.owner, io),
-            PortRole::FrontEnd => self.front_end_packet(snapshot, packet, stage.owner, io),
+        let ended = match stage {
+            Stage::Arrived { port: PortRole::Fabric, owner } => {
+                self.overlay_packet(snapshot, packet, owner, io)
+            }
+            Stage::Arrived { port: PortRole::FrontEnd, owner } => {
+                self.front_end_packet(snapshot, packet, owner, io)
+            }
+            Stage::Tunnel { tunnel } => self.tunnel_packet(snapshot, packet, tunnel, io),
+            Stage::FromSite { domain, site, owner } => {
+                self.site_packet(snapshot, packet, (domain, site), owner, io)
+            }
+            Stage::IntoSite { domain, site, flow } => {
+                self.enter_own_tunnel(snapshot, packet, (domain, site), flow, io)
+            }
         };
         self.account(&ended, packets);
     }
@@ -257,7 +280,8 @@ impl Dispatcher {
         }
     }
 
-    fn account(&self, ended: &Ended<'_>, packets: u64) {
+    fn account(&mut self, ended: &Ended<'_>, packets: u64) {
+        let packets = packets.saturating_sub(std::mem::take(&mut self.accounted));
         let counters = &self.config.counters;
         match ended.verdict {
             Verdict::Transmit => counters.transmitted.add(packets),

@@ -10,16 +10,16 @@ use nvgate_packet::headers::{
     self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN,
     ETHERTYPE_VLAN, Fragment, Headers, traffic_class,
 };
-use nvgate_packet::rewrite::{self, clamp_mss};
+use nvgate_packet::rewrite;
 
 use super::flow_table::Egress;
-use super::forward::{Flow, Forward, check, expose_ip, hand_on, largest_segment};
+use super::forward::{Flow, Forward, expose_ip, hand_on};
 use super::neighbour::is_discovery;
 use super::route::{Decision, decide};
 use super::sender::Sender;
 use super::{Dispatcher, Ended, Io, Verdict};
 use crate::io::{BATCH, Batch, PortRole};
-use crate::snapshot::{Domain, Snapshot, Subnet};
+use crate::snapshot::{Domain, Snapshot, Speaker, Subnet};
 use crate::worker::handoff::Owner;
 
 /// What one pass over a frame from the fabric found.
@@ -230,34 +230,8 @@ impl Dispatcher {
         self.counters_of(domain).outbound.count(packets, u64::from(headers.length));
         expose_ip(packet, ip_at, headers)?;
         rewrite::set_traffic_class(packet.bytes_mut(), headers.family, class);
-        match decision {
-            Decision::Gateway => return self.punt(snapshot, domain, speaker, packet, headers, io),
-            Decision::Discard(reason) => return Err(reason),
-            Decision::Unreachable(reason) => {
-                self.tell_sender(snapshot, domain, speaker, packet, headers, (reason, 0), io);
-                return Err(reason);
-            }
-            Decision::Overlay(_) | Decision::Translate | Decision::Untranslated => {}
-        }
-        let planned =
-            match self.plan_outbound(snapshot, domain, packet, headers, (decision, speaker)) {
-                Ok(planned) => planned,
-                Err(reason) => {
-                    self.tell_sender(snapshot, domain, speaker, packet, headers, (reason, 0), io);
-                    return Err(reason);
-                }
-            };
-        let back = domain.lookup.endpoint(speaker).and_then(|endpoint| {
-            snapshot.fabric.host(*endpoint.hosts().first()?).map(|host| host.mtu)
-        });
-        if let Err(reason) = check(packet.bytes(), packet.offload(), headers, &planned.compiled) {
-            let mtu = planned.compiled.mtu;
-            self.tell_sender(snapshot, domain, speaker, packet, headers, (reason, mtu), io);
-            return Err(reason);
-        }
-        let carried = planned.compiled.mtu.min(back.unwrap_or(u16::MAX));
-        clamp_mss(packet, headers, largest_segment(carried, headers.family));
-        self.execute(snapshot, domain, packet, headers, &arrival.flow, &planned, io)
+        let way = (decision, Speaker::Endpoint(speaker));
+        self.send_onward(snapshot, domain, packet, (headers, &arrival.flow), way, io)
     }
 
     /// A frame that is not for the gateway's MAC: relayed to a known endpoint of the subnet,

@@ -7,13 +7,15 @@ use nvgate_nvgre::lookup::EndpointIndex;
 
 use super::neighbour::link_local;
 use super::sender::{is_link_local, is_unicast};
-use crate::snapshot::{Domain, RouteEntry};
+use crate::snapshot::{Domain, RouteEntry, SiteIndex};
 
 /// What a domain does with a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Decision {
     /// To this endpoint, over the overlay.
     Overlay(EndpointIndex),
+    /// Into a tunnel of this site.
+    Site(SiteIndex),
     /// To the gateway's own address.
     Gateway,
     /// To the front end through NAT.
@@ -53,7 +55,7 @@ pub(super) fn decide(
     }
 }
 
-/// Decides for a packet that came from the front end: it goes to an endpoint or nowhere.
+/// Decides for a packet that came from the front end: it goes to an endpoint, a site, or nowhere.
 pub(super) fn decide_inbound(domain: &Domain, destination: IpAddr) -> Decision {
     decide_inside(domain, destination).unwrap_or(Decision::Unreachable(DropReason::NoRoute))
 }
@@ -64,6 +66,8 @@ fn decide_inside(domain: &Domain, destination: IpAddr) -> Option<Decision> {
         RouteEntry::Gateway => Decision::Gateway,
         RouteEntry::Blackhole => Decision::Discard(DropReason::Blackhole),
         RouteEntry::Via(index) => Decision::Overlay(*index),
+        RouteEntry::Site(index) => Decision::Site(*index),
+        RouteEntry::SiteDown => Decision::Unreachable(DropReason::TunnelDown),
         RouteEntry::Subnet(_) if prefix.broadcast().map(IpAddr::V4) == Some(destination) => {
             Decision::Discard(DropReason::Martian)
         }

@@ -58,7 +58,14 @@ impl Sender {
             }
             None => match domain.fib.lookup(source) {
                 Some((_, &RouteEntry::Via(index))) => index,
-                Some((_, RouteEntry::Subnet(_) | RouteEntry::Blackhole | RouteEntry::Gateway))
+                Some((
+                    _,
+                    RouteEntry::Subnet(_)
+                    | RouteEntry::Blackhole
+                    | RouteEntry::Gateway
+                    | RouteEntry::Site(_)
+                    | RouteEntry::SiteDown,
+                ))
                 | None => return Err(DropReason::SpoofedSource),
             },
         };

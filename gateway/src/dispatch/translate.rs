@@ -1,13 +1,12 @@
 //! Deciding for a packet of the slow path: where it goes, what NAT makes of it, and which worker
 //! owns it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use nvgate_model::{DropReason, Protocol};
 use nvgate_nat::fragment::FragmentKey;
 use nvgate_nat::{Flow as NatFlow, NatConfig, SessionIndex, Translation};
-use nvgate_nvgre::lookup::EndpointIndex;
 use nvgate_packet::buf::PacketBuf;
 use nvgate_packet::flow_key::flow_hash;
 use nvgate_packet::headers::{self, Fragment, Headers, Transport};
@@ -20,27 +19,31 @@ use super::flow_table::{Compiled, Egress, NONE};
 use super::forward::Planned;
 use super::route::{Decision, decide_inbound};
 use crate::io::PortRole;
-use crate::snapshot::{Domain, Snapshot};
+use crate::snapshot::{Domain, Snapshot, Speaker};
 use crate::worker::handoff::Owner;
 
 /// A worker, and what it will know about its ownership.
 pub(super) type Destination = (u16, Owner);
 
 impl Dispatcher {
-    /// Plans a packet from the overlay that `decision` sends on; the view begins at the IP header.
+    /// Plans a packet from inside the domain that `decision` sends on; the view begins at the IP header.
     pub(super) fn plan_outbound(
         &mut self,
         snapshot: &Snapshot,
         domain: &Domain,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
-        (decision, speaker): (Decision, EndpointIndex),
+        (decision, speaker): (Decision, Speaker),
     ) -> Result<Planned, DropReason> {
         let destination = headers::destination(packet.bytes(), headers.family);
         let mut planned = match decision {
             Decision::Overlay(index) => {
                 let hash = flow_hash(packet.bytes(), headers, self.config.seed);
                 let compiled = self.towards_endpoint(snapshot, domain, index, hash)?;
+                Planned { compiled, keep: Some(Direction::Outbound) }
+            }
+            Decision::Site(site) => {
+                let compiled = self.towards_site(snapshot, domain, site, destination)?;
                 Planned { compiled, keep: Some(Direction::Outbound) }
             }
             Decision::Untranslated => Planned {
@@ -56,7 +59,10 @@ impl Dispatcher {
         if planned.compiled.egress == Egress::Hairpin {
             planned.keep = None;
         }
-        planned.compiled.source = speaker.0;
+        planned.compiled.source = match speaker {
+            Speaker::Endpoint(endpoint) => endpoint.0,
+            Speaker::Site(_) => NONE,
+        };
         Ok(planned)
     }
 
@@ -84,7 +90,7 @@ impl Dispatcher {
         domain: &Domain,
         packet: &mut PacketBuf<'_>,
         headers: &Headers,
-        speaker: EndpointIndex,
+        speaker: Speaker,
     ) -> Result<Planned, DropReason> {
         let destination = headers::destination(packet.bytes(), headers.family);
         if let Fragment::Later { .. } = headers.fragment {
@@ -173,12 +179,22 @@ impl Dispatcher {
         let flow = nat_flow(packet.bytes(), headers)?;
         let state = self.state(domain).ok_or(DropReason::NatAbsent)?;
         let nat = state.nat.as_mut().ok_or(DropReason::NatAbsent)?;
-        let translation = nat.nat.inbound(now, &flow, &domain.sessions, |customer| {
-            let Decision::Overlay(index) = decide_inbound(domain, customer.into()) else {
-                return None;
+        let mut refusal = DropReason::UnknownCustomer;
+        let budget = |customer: Ipv4Addr| {
+            let speaker = match decide_inbound(domain, customer.into()) {
+                Decision::Overlay(index) => Speaker::Endpoint(index),
+                Decision::Site(site) => Speaker::Site(site),
+                Decision::Unreachable(reason) | Decision::Discard(reason) => {
+                    refusal = reason;
+                    return None;
+                }
+                Decision::Gateway | Decision::Translate | Decision::Untranslated => return None,
             };
-            domain.customer_budget(customer, index).map(Arc::clone)
-        })?;
+            domain.customer_budget(customer, speaker).map(Arc::clone)
+        };
+        let translation = nat.nat.inbound(now, &flow, &domain.sessions, budget);
+        let told = |reason| if reason == DropReason::UnknownCustomer { refusal } else { reason };
+        let translation = translation.map_err(told)?;
         let customer = translation.destination.address;
         let mut compiled = self.towards_customer(snapshot, domain, customer.into(), hash)?;
         apply_translation(&mut compiled, &flow, &translation);
@@ -196,6 +212,7 @@ impl Dispatcher {
     ) -> Result<Compiled, DropReason> {
         match decide_inbound(domain, customer) {
             Decision::Overlay(index) => self.towards_endpoint(snapshot, domain, index, hash),
+            Decision::Site(site) => self.towards_site(snapshot, domain, site, customer),
             Decision::Unreachable(reason) | Decision::Discard(reason) => Err(reason),
             Decision::Gateway | Decision::Translate | Decision::Untranslated => {
                 Err(DropReason::NotServed)

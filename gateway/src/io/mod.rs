@@ -164,6 +164,20 @@ impl Tx {
         }
     }
 
+    /// As [`send`](Self::send), for a UDP datagram with a partial checksum, which may leave together
+    /// with others between the same sockets.
+    ///
+    /// # Errors
+    ///
+    /// [`TransmitFull`]; the frame is then not queued.
+    #[inline]
+    pub fn send_datagram(&mut self, frame: &[u8], offload: Offload) -> Result<(), TransmitFull> {
+        match self {
+            Self::Packet(tx, _) => tx.send_datagram(frame, offload).map_err(|_| TransmitFull),
+            Self::Sim(tx) => tx.send(frame, &[], offload),
+        }
+    }
+
     /// Hands queued frames to the network; returns what became of them since the last call.
     pub fn flush(&mut self) -> Flushed {
         match self {

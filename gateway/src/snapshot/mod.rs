@@ -8,20 +8,24 @@ mod build;
 mod fabric;
 mod fib;
 mod front_end;
+mod site;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use nvgate_model::{DomainSlot, Generation, MacAddress, Prefix, RoutingDomainId, TenantName, Vsid};
 use nvgate_nat::{Budget, NatConfig};
 use nvgate_nvgre::lookup::{EndpointIndex, LookupTable};
 use nvgate_nvgre::replicate::ReplicationList;
+use nvgate_packet::flow_key::Place;
+use nvgate_vpn::TunnelIndex;
 
 pub use build::{BuildError, SnapshotBuilder};
 pub use fabric::{Fabric, ProviderHost};
 pub use fib::Fib;
 pub use front_end::{FrontEnd, HopIndex, NextHop};
+pub use site::{Site, SiteIndex, SiteTunnel, TunnelShared, TunnelSocket};
 
 use crate::counters::DomainCounters;
 
@@ -45,8 +49,22 @@ pub struct Snapshot {
     pub pools: Vec<Prefix>,
     domains: Vec<Option<Arc<Domain>>>,
     vsids: HashMap<Vsid, (DomainSlot, u16)>,
+    tunnel_sockets: HashMap<SocketAddr, Arc<TunnelSocket>>,
+    tunnel_addresses: HashMap<IpAddr, DomainSlot>,
+    tunnels: HashMap<TunnelIndex, TunnelPlace>,
     public_v4: HashMap<Ipv4Addr, DomainSlot>,
     public_prefixes: Fib<DomainSlot>,
+}
+
+/// Where a tunnel is: its domain, its site, and its position there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TunnelPlace {
+    /// The domain.
+    pub domain: DomainSlot,
+    /// The site.
+    pub site: SiteIndex,
+    /// The position among the site's tunnels.
+    pub position: usize,
 }
 
 /// A routing domain: a place in which customer addresses mean something.
@@ -66,6 +84,11 @@ pub struct Domain {
     pub lookup: LookupTable,
     /// Its routes.
     pub fib: Fib<RouteEntry>,
+    /// Which sites a source address may come from: those that the domain's routes to it lead to,
+    /// whether they are up or not.
+    pub origins: Fib<Vec<SiteIndex>>,
+    /// Its sites.
+    pub sites: Vec<Site>,
     /// NAT, when the tenant has it.
     pub nat: Option<Arc<NatConfig>>,
     /// Prefixes routed to the front end untranslated.
@@ -108,6 +131,19 @@ pub enum RouteEntry {
     Blackhole,
     /// One of the gateway's own addresses.
     Gateway,
+    /// A tunnel of the site.
+    Site(SiteIndex),
+    /// A site without a tunnel that is up, and no other way.
+    SiteDown,
+}
+
+/// Who stands behind a packet from inside a routing domain, and is told what becomes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speaker {
+    /// An endpoint.
+    Endpoint(EndpointIndex),
+    /// A site, by one of its tunnels.
+    Site(SiteIndex),
 }
 
 impl Snapshot {
@@ -141,15 +177,51 @@ impl Snapshot {
         self.domain(slot)
     }
 
+    /// What tunnels end at this socket of the front end.
+    #[must_use]
+    pub fn tunnel_socket(&self, socket: SocketAddr) -> Option<&Arc<TunnelSocket>> {
+        self.tunnel_sockets.get(&socket)
+    }
+
+    /// Every socket that tunnels end at, in no order.
+    pub fn tunnel_sockets(&self) -> impl Iterator<Item = (&SocketAddr, &Arc<TunnelSocket>)> {
+        self.tunnel_sockets.iter()
+    }
+
+    /// Every tunnel, in no order.
+    pub fn tunnels(&self) -> impl Iterator<Item = (TunnelIndex, TunnelPlace)> {
+        self.tunnels.iter().map(|(&index, &place)| (index, place))
+    }
+
+    /// A tunnel with its domain and site.
+    #[must_use]
+    pub fn tunnel(&self, index: TunnelIndex) -> Option<(&Domain, SiteIndex, &SiteTunnel)> {
+        let place = self.tunnels.get(&index)?;
+        let domain = self.domain(place.domain)?;
+        Some((domain, place.site, domain.site(place.site)?.tunnels.get(place.position)?))
+    }
+
     /// Whether an address belongs to a front-end pool, leased or not.
     #[must_use]
     pub fn is_pooled(&self, address: IpAddr) -> bool {
         self.pools.iter().any(|pool| pool.contains(address))
     }
 
-    /// Every leased IPv4 address and its domain, in no order.
-    pub fn leased_v4(&self) -> impl Iterator<Item = (Ipv4Addr, DomainSlot)> {
-        self.public_v4.iter().map(|(&address, &slot)| (address, slot))
+    /// The domain for which the gateway answers ARP or neighbour solicitations for `address` on the
+    /// front end: it is leased to it, or tunnels of its tenant end there. An address that several
+    /// tenants' tunnels share is the first one's.
+    #[must_use]
+    pub fn answers_for(&self, address: IpAddr) -> Option<&Domain> {
+        self.by_front_end(address).or_else(|| self.domain(*self.tunnel_addresses.get(&address)?))
+    }
+
+    /// Every IPv4 address that the gateway announces on the front end and its domain, in no order.
+    pub fn announced_v4(&self) -> impl Iterator<Item = (Ipv4Addr, DomainSlot)> {
+        let shared = self.tunnel_addresses.iter().filter_map(|(&address, &slot)| match address {
+            IpAddr::V4(v4) if !self.public_v4.contains_key(&v4) => Some((v4, slot)),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        });
+        self.public_v4.iter().map(|(&address, &slot)| (address, slot)).chain(shared)
     }
 
     /// What a compiled entry of `domain` was proven under: it is current while this is unchanged.
@@ -162,6 +234,26 @@ impl Snapshot {
 }
 
 impl Domain {
+    /// The site with this index.
+    #[inline]
+    #[must_use]
+    pub fn site(&self, index: SiteIndex) -> Option<&Site> {
+        self.sites.get(usize::from(index.0))
+    }
+
+    /// The site with this place.
+    #[must_use]
+    pub fn site_at(&self, place: Place) -> Option<SiteIndex> {
+        let position = self.sites.iter().position(|site| site.place == place)?;
+        Some(SiteIndex(position as u16))
+    }
+
+    /// Whether a packet out of the site's tunnels may have this source.
+    #[must_use]
+    pub fn originates(&self, site: SiteIndex, source: IpAddr) -> bool {
+        self.origins.lookup(source).is_some_and(|(_, sites)| sites.contains(&site))
+    }
+
     /// The default gateway's address in the subnet that holds `customer`, or the first of that
     /// family: where answers to a tenant come from.
     #[must_use]

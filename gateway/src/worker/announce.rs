@@ -28,7 +28,7 @@ impl Announcer {
     /// Takes note of what a new snapshot changes. The queues never hold more than every leased
     /// address twice.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, now: Instant) {
-        let leased: HashMap<Ipv4Addr, DomainSlot> = snapshot.leased_v4().collect();
+        let leased: HashMap<Ipv4Addr, DomainSlot> = snapshot.announced_v4().collect();
         let mut fresh: Vec<Ipv4Addr> = leased
             .iter()
             .filter(|&(address, slot)| {

@@ -4,7 +4,10 @@
 //! back the other, so that handing on neither allocates nor shares a buffer. No empty buffer left
 //! means that the ring is full.
 
+use nvgate_model::DomainSlot;
 use nvgate_packet::buf::{HEADROOM, MAX_FRAME, Offload, PacketBuf};
+use nvgate_packet::flow_key::Place;
+use nvgate_vpn::TunnelIndex;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::io::PortRole;
@@ -25,11 +28,37 @@ pub enum Owner {
 
 /// Where a packet that was handed on goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Stage {
-    /// The port it arrived at.
-    pub port: PortRole,
-    /// What is known about its owner.
-    pub owner: Owner,
+pub enum Stage {
+    /// A frame as it arrived at a port.
+    Arrived {
+        /// The port.
+        port: PortRole,
+        /// What is known about its owner.
+        owner: Owner,
+    },
+    /// A frame from the front end for this tunnel of the worker.
+    Tunnel {
+        /// The tunnel.
+        tunnel: TunnelIndex,
+    },
+    /// An IP packet that a tunnel of the site let out.
+    FromSite {
+        /// The routing domain.
+        domain: DomainSlot,
+        /// The site, by what a reload does not change.
+        site: Place,
+        /// What is known about its owner.
+        owner: Owner,
+    },
+    /// An IP packet that is to go into a tunnel of the site, ready but for the tunnel.
+    IntoSite {
+        /// The routing domain.
+        domain: DomainSlot,
+        /// The site, by what a reload does not change.
+        site: Place,
+        /// What the choice of the tunnel is made by.
+        flow: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -46,7 +75,7 @@ impl Parcel {
             storage: vec![0; HEADROOM + MAX_FRAME].into_boxed_slice(),
             length: 0,
             offload: Offload::default(),
-            stage: Stage { port: PortRole::Fabric, owner: Owner::Unknown },
+            stage: Stage::Arrived { port: PortRole::Fabric, owner: Owner::Unknown },
         }
     }
 }
@@ -185,7 +214,7 @@ mod tests {
     #[test]
     fn packets_arrive_in_order_and_buffers_come_back() {
         let mut ends = mesh(2);
-        let stage = Stage { port: PortRole::FrontEnd, owner: Owner::Mine };
+        let stage = Stage::Arrived { port: PortRole::FrontEnd, owner: Owner::Mine };
         for round in 0..3 * RING_LENGTH {
             let mut bytes = (round as u32).to_be_bytes();
             assert_eq!(ends[0].0.send(1, stage, &packet(&mut bytes)), Ok(()));
@@ -199,7 +228,7 @@ mod tests {
     #[test]
     fn a_full_ring_refuses_and_loses_nothing() {
         let mut ends = mesh(3);
-        let stage = Stage { port: PortRole::Fabric, owner: Owner::Unknown };
+        let stage = Stage::Arrived { port: PortRole::Fabric, owner: Owner::Unknown };
         let mut bytes = [1, 2, 3];
         for _ in 0..RING_LENGTH {
             assert_eq!(ends[0].0.send(2, stage, &packet(&mut bytes)), Ok(()));

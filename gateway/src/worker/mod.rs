@@ -90,7 +90,7 @@ impl Worker {
         self.counters.heartbeat.set(now.0);
         let snapshot = self.snapshot.load();
         if self.adopted != Some(snapshot.generation) {
-            self.dispatcher.adopt(snapshot);
+            self.dispatcher.adopt(snapshot, now);
             if let Some(announcer) = &mut self.announcer {
                 announcer.follow(snapshot, now);
             }
@@ -130,6 +130,7 @@ impl Worker {
             announcer.announce(dispatcher, snapshot, now, &mut io);
         }
         dispatcher.maintain(snapshot, now);
+        dispatcher.maintain_tunnels(snapshot, now, &mut io);
         if self.losses_read != now.tick() {
             self.losses_read = now.tick();
             for (rx, port) in [

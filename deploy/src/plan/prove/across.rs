@@ -13,6 +13,7 @@ use super::gateway::GatewayDraft;
 use super::nat::Demand;
 use super::tenant::TenantDraft;
 use crate::lease::{LeaseRequest, Leases};
+use crate::plan::VpnPlan;
 use crate::schema::{At, Findings, Place};
 
 /// Proves the tenants together. `requests` are the leases asked for, `leases` those held so far.
@@ -27,7 +28,9 @@ pub(super) fn prove_across(
     prove_front_end_prefixes(tenants, findings);
     let providers = prove_providers(gateway, tenants, findings);
     prove_explicit(tenants, &providers, findings);
-    prove_unleased(tenants, requests, leases, findings);
+    prove_shared(gateway, tenants, &providers, findings);
+    prove_unleased(gateway, tenants, requests, leases, findings);
+    prove_sites_fit(tenants, findings);
 }
 
 /// Who claimed a value first.
@@ -142,8 +145,56 @@ fn prove_explicit(
     }
 }
 
-/// Proves that no explicit public address is leased to another tenant that still asks for it.
+/// Proves that shared addresses are nobody else's.
+fn prove_shared(
+    gateway: &GatewayDraft,
+    tenants: &[TenantDraft],
+    providers: &HashMap<ProviderAddress, Place>,
+    findings: &mut Findings,
+) {
+    for shared in &gateway.shared_addresses {
+        let address = shared.value.ip();
+        if let Some(&provider) = providers.get(&ProviderAddress(address)) {
+            let message = format!("shared address {address} is a provider address");
+            findings.conflict(shared.place, message, provider, "the provider address");
+        }
+        let mut prefixes =
+            tenants.iter().flat_map(|one| one.front_end_prefixes.iter().map(move |at| (one, at)));
+        if let Some((owner, prefix)) = prefixes.find(|(_, prefix)| prefix.value.contains(address)) {
+            let message = format!(
+                "shared address {address} lies in front-end prefix {} of {}",
+                prefix.value,
+                owner.label()
+            );
+            findings.conflict(shared.place, message, prefix.place, "the prefix");
+        }
+        if let Some((_, own)) = explicit(tenants).find(|(_, own)| own.value == shared.value) {
+            let message = format!(
+                "public address {address} is one of the gateway's `shared_addresses`, which are no \
+                 tenant's"
+            );
+            findings.conflict(own.place, message, shared.place, "shared here");
+        }
+    }
+}
+
+/// Proves that the tenants have no more sites than the gateway has room for.
+fn prove_sites_fit(tenants: &[TenantDraft], findings: &mut Findings) {
+    let sites =
+        || tenants.iter().filter_map(|tenant| tenant.vpn.as_ref()).flat_map(|vpn| &vpn.sites);
+    if let Some(beyond) = sites().nth(VpnPlan::MAX_SITES) {
+        let message = format!(
+            "{} sites of all tenants are more than {}; move tenants to another gateway",
+            sites().count(),
+            VpnPlan::MAX_SITES
+        );
+        findings.error(beyond.place, message);
+    }
+}
+
+/// Proves that no address that is explicit or shared is leased to a tenant that still asks for it.
 fn prove_unleased(
+    gateway: &GatewayDraft,
     tenants: &[TenantDraft],
     requests: &[LeaseRequest],
     leases: &Leases,
@@ -162,10 +213,13 @@ fn prove_unleased(
         })
         .map(|(key, address)| (address, key))
         .collect();
-    for (tenant, address) in explicit(tenants) {
+    let shared = gateway.shared_addresses.iter().map(|address| (None, *address));
+    let explicit = explicit(tenants).map(|(tenant, address)| (Some(tenant), address));
+    for (tenant, address) in explicit.chain(shared) {
         let IpAddr::V4(v4) = address.value.ip() else { continue };
         let Some(key) = held.get(&v4) else { continue };
-        if tenant.routing_domain.is_some_and(|domain| domain.value == key.routing_domain) {
+        let domain = tenant.and_then(|tenant| tenant.routing_domain);
+        if domain.is_some_and(|domain| domain.value == key.routing_domain) {
             continue;
         }
         let holder = tenants.iter().find(|other| {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use nvgate_model::{FlowId, MacAddress, Prefix, ProviderAddress};
+use nvgate_model::{FlowId, FrontEndAddress, MacAddress, Prefix, ProviderAddress};
 
 use super::address::{overlaps, special_address, special_part};
 use crate::lease::LeasePool;
@@ -35,6 +35,8 @@ pub(super) struct GatewayDraft {
     pub(super) named_providers: Vec<At<ProviderAddress>>,
     pub(super) gateway_mac: MacAddress,
     pub(super) pools: Vec<PoolDraft>,
+    /// The addresses that tenants' listeners share.
+    pub(super) shared_addresses: Vec<At<FrontEndAddress>>,
     /// Whether what is missing here is truly absent.
     pub(super) intact: bool,
 }
@@ -74,6 +76,9 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
     };
     let pools =
         front_end.map_or_else(Vec::new, |front_end| prove_pools(&front_end.value, findings));
+    let shared_addresses = front_end.map_or_else(Vec::new, |front_end| {
+        prove_shared(entries(&front_end.value.shared_addresses), findings)
+    });
     prove_links(file, findings);
     let named_providers = provider_addresses.iter().copied().chain(flow_providers).collect();
     let front_end_plan = front_end.and_then(|front_end| {
@@ -82,7 +87,11 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
             name: draft.pool.name.clone(),
             prefixes: draft.pool.leasable(),
         };
-        Some(FrontEndPlan { link, pools: pools.iter().map(plan).collect() })
+        Some(FrontEndPlan {
+            link,
+            pools: pools.iter().map(plan).collect(),
+            shared_addresses: shared_addresses.iter().map(|address| address.value).collect(),
+        })
     });
     let flow_entries = prove_flow_entries(file, findings);
     let gateway_mac = gateway_mac.map_or(GATEWAY_MAC, |mac| mac.value);
@@ -96,7 +105,15 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
         flow_entries,
     });
     let intact = documents.gateway_intact && file.is_some();
-    GatewayDraft { plan, provider_addresses, named_providers, gateway_mac, pools, intact }
+    GatewayDraft {
+        plan,
+        provider_addresses,
+        named_providers,
+        gateway_mac,
+        pools,
+        shared_addresses,
+        intact,
+    }
 }
 
 fn prove_own_providers(
@@ -218,6 +235,24 @@ fn prove_pools(front_end: &FrontEnd, findings: &mut Findings) -> Vec<PoolDraft> 
         findings.conflict(prefix.place, message, other.place, "the other prefix");
     }
     drafts
+}
+
+fn prove_shared(
+    addresses: &[At<FrontEndAddress>],
+    findings: &mut Findings,
+) -> Vec<At<FrontEndAddress>> {
+    let mut seen = HashMap::new();
+    for address in addresses {
+        if let Some(what) = special_address(address.value.ip()) {
+            let message = format!("shared address {} is {what}", address.value);
+            findings.error(address.place, message);
+        }
+        if let Some(first) = seen.insert(address.value, address.place) {
+            let message = format!("shared address {} is listed twice", address.value);
+            findings.conflict(address.place, message, first, "listed here first");
+        }
+    }
+    addresses.to_vec()
 }
 
 fn prove_pool(pool: &At<Pool>, findings: &mut Findings) -> Option<PoolDraft> {

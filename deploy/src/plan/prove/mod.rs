@@ -6,62 +6,78 @@ mod across;
 mod address;
 mod gateway;
 mod nat;
+mod reach;
+mod site;
 mod tenant;
+mod vpn;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use nvgate_model::FrontEndAddress;
 
-use super::{InboundRulePlan, NatPlan, Plan, TenantPlan};
+use super::{InboundRulePlan, NatPlan, Plan, TenantPlan, VpnPlan};
+use crate::keys::{Keyring, NewKey};
 use crate::lease::{LeasePool, LeaseRequest, Leases};
 use crate::schema::{Diagnostic, Documents, Findings};
 use across::{explicit, prove_across};
 use gateway::{GatewayDraft, prove_gateway};
 use nat::{Demand, NatDraft, prove_published};
 use tenant::{TenantDraft, prove_tenant};
+use vpn::{Keys, planned_vpn};
 
-/// A plan, and the leases it stands on.
+/// A plan, and the leases and new keys it stands on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proof {
     /// What the gateway is to do.
     pub plan: Plan,
     /// The leases after it; they belong into the store before the plan is put to work.
     pub leases: Leases,
+    /// The keys drawn for listeners that had none; they belong into the store before the plan is
+    /// put to work. A plan that is only looked at has them for nothing but its form.
+    pub new_keys: Vec<NewKey>,
 }
 
-/// Proves what `documents` say against each other and against the `leases` held so far.
+/// Proves what `documents` say against each other and against the `leases` and `keys` held so far.
 ///
-/// The result depends on nothing but the two: the same documents and leases give the same plan and
-/// the same new leases, whatever the files are called.
+/// The result depends on nothing but the three: the same ones give the same plan and the same new
+/// leases, whatever the files are called. Only keys that are not there yet are drawn by chance.
 ///
 /// # Errors
 ///
 /// Every error of the documents, those of their form among them, ordered by place.
-pub fn prove(documents: &Documents, leases: &Leases) -> Result<Proof, Vec<Diagnostic>> {
+pub fn prove(
+    documents: &Documents,
+    leases: &Leases,
+    keys: &Keyring,
+) -> Result<Proof, Vec<Diagnostic>> {
+    let mut keys = Keys { held: keys, new: Vec::new() };
     let mut findings = documents.findings.clone();
     let gateway = prove_gateway(documents, &mut findings);
     let mut tenants: Vec<TenantDraft> = documents
         .tenants
         .iter()
-        .map(|document| prove_tenant(document, &gateway, &mut findings))
+        .map(|document| prove_tenant(document, &gateway, &mut keys, &mut findings))
         .collect();
     tenants.sort_by(|one, other| name_of(one).cmp(&name_of(other)));
     let requests = requests(&tenants);
     prove_across(&gateway, &tenants, &requests, leases, &mut findings);
-    let reserved = reserved(&tenants);
+    let reserved = reserved(&gateway, &tenants);
     prove_pools_suffice(&gateway, &tenants, &reserved, &mut findings);
     let pools: Vec<LeasePool> = gateway.pools.iter().map(|draft| draft.pool.clone()).collect();
     let leases = leases.renewed(&pools, &requests, &reserved);
+    let mut sockets = HashMap::new();
     let plans: Option<Vec<TenantPlan>> = tenants
         .iter()
         .map(|tenant| {
             let nat =
                 tenant.nat.as_ref().map(|nat| planned_nat(tenant, nat, &leases, &mut findings));
-            planned_tenant(tenant, nat.flatten())
+            let mut nat = nat.flatten();
+            let vpn = planned_vpn(tenant, nat.as_mut(), &gateway, &mut sockets, &mut findings);
+            planned_tenant(tenant, nat, vpn)
         })
         // Not short of the first that is missing: the rules of the others are proven too.
         .collect::<Vec<_>>()
@@ -72,7 +88,7 @@ pub fn prove(documents: &Documents, leases: &Leases) -> Result<Proof, Vec<Diagno
     }
     let plan = gateway.plan.zip(plans).map(|(gateway, tenants)| Plan { gateway, tenants });
     let plan = plan.expect("a part of the plan is missing only after an error was found");
-    Ok(Proof { plan, leases })
+    Ok(Proof { plan, leases, new_keys: keys.new })
 }
 
 fn name_of(tenant: &TenantDraft) -> Option<&nvgate_model::TenantName> {
@@ -92,10 +108,13 @@ fn requests(tenants: &[TenantDraft]) -> Vec<LeaseRequest> {
     tenants.iter().filter_map(request).collect()
 }
 
-/// The addresses that are no pool's to lease, because a tenant names them.
-fn reserved(tenants: &[TenantDraft]) -> HashSet<Ipv4Addr> {
+/// The addresses that are no pool's to lease, because a tenant names them or tenants share them.
+fn reserved(gateway: &GatewayDraft, tenants: &[TenantDraft]) -> HashSet<Ipv4Addr> {
+    let shared = gateway.shared_addresses.iter().map(|address| address.value);
     explicit(tenants)
-        .filter_map(|(_, address)| match address.value.ip() {
+        .map(|(_, address)| address.value)
+        .chain(shared)
+        .filter_map(|address| match address.ip() {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         })
@@ -165,7 +184,8 @@ fn planned_nat(
     };
     let inbound: Vec<InboundRulePlan> =
         prove_published(&nat.rules, addresses.as_deref(), asked, findings);
-    Some(NatPlan { addresses: addresses?, inbound, timeouts: nat.timeouts })
+    let reserved_udp = Vec::new();
+    Some(NatPlan { addresses: addresses?, inbound, reserved_udp, timeouts: nat.timeouts })
 }
 
 /// The addresses a tenant holds, unless one of them is missing.
@@ -180,7 +200,11 @@ fn leased(
     request.keys().map(|key| Some(FrontEndAddress(leases.address(&key)?.into()))).collect()
 }
 
-fn planned_tenant(tenant: &TenantDraft, nat: Option<NatPlan>) -> Option<TenantPlan> {
+fn planned_tenant(
+    tenant: &TenantDraft,
+    nat: Option<NatPlan>,
+    vpn: Option<VpnPlan>,
+) -> Option<TenantPlan> {
     Some(TenantPlan {
         name: tenant.name.as_ref()?.value.clone(),
         routing_domain: tenant.routing_domain?.value,
@@ -188,6 +212,7 @@ fn planned_tenant(tenant: &TenantDraft, nat: Option<NatPlan>) -> Option<TenantPl
         endpoints: tenant.endpoints.clone(),
         routes: tenant.routes.clone(),
         nat,
+        vpn,
         front_end_prefixes: tenant.front_end_prefixes.iter().map(|prefix| prefix.value).collect(),
         limits: tenant.limits,
     })

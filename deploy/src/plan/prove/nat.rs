@@ -45,6 +45,26 @@ pub(super) struct RuleDraft {
     customer_port: u16,
 }
 
+impl RuleDraft {
+    /// Where it is written that the rule publishes this UDP port of a tenant that has these
+    /// addresses, if it does.
+    pub(super) fn publishes_udp(
+        &self,
+        held: &[FrontEndAddress],
+        address: FrontEndAddress,
+        port: u16,
+    ) -> Option<Place> {
+        let own = match self.public_address.value {
+            PublicAddress::Ordinal(ordinal) => held.get(ordinal as usize - 1).copied(),
+            PublicAddress::Explicit(explicit) => Some(explicit),
+        };
+        let publishes = own == Some(address)
+            && protocols(self.protocol).contains(&Protocol::Udp)
+            && (self.first..=self.last).contains(&port);
+        publishes.then_some(self.place)
+    }
+}
+
 /// Proves the NAT of a tenant, as far as it could be read.
 pub(super) fn prove_nat(
     nat: &At<Nat>,
@@ -167,7 +187,7 @@ fn prove_rule_target(to: &At<CustomerAddress>, tenant: &TenantDraft, findings: &
     let routed = tenant
         .routes
         .iter()
-        .any(|route| matches!(route.target, RouteTarget::Via(_)) && route.prefix.contains(address));
+        .any(|route| route.target != RouteTarget::Blackhole && route.prefix.contains(address));
     if !routed && tenant.intact && tenant.routes_known {
         let message = format!("{address} is in no subnet and behind no route of this tenant");
         findings.error(to.place, message);

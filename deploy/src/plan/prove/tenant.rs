@@ -10,10 +10,12 @@ use nvgate_model::{
 use super::address::{overlaps, reserved_role, special_part, special_whole};
 use super::gateway::{GatewayDraft, prove_remote_provider};
 use super::nat::{NatDraft, prove_nat};
+use super::reach::{prove_reach, prove_routed};
+use super::vpn::{Keys, VpnDraft, prove_vpn};
 use crate::plan::{EndpointPlan, RoutePlan, RouteTarget, SubnetPlan, SubnetRole, TenantLimits};
 use crate::schema::{
-    At, Endpoint, Findings, Limits, Place, Route, SubnetReference, Switch, TenantDocument, entries,
-    hint,
+    At, Endpoint, Findings, Limits, Place, Route, RouteVia, SubnetReference, Switch,
+    TenantDocument, entries, hint,
 };
 
 /// The name of the gateway subnet.
@@ -38,6 +40,9 @@ pub(super) struct TenantDraft {
     /// Whether none of the routes had to be left out after an error.
     pub(super) routes_known: bool,
     pub(super) nat: Option<NatDraft>,
+    /// Whether the file has NAT, proven or not.
+    pub(super) has_nat: bool,
+    pub(super) vpn: Option<VpnDraft>,
     pub(super) front_end_prefixes: Vec<At<Prefix>>,
     pub(super) limits: TenantLimits,
     /// Whether what is missing here is truly absent.
@@ -88,6 +93,7 @@ impl SubnetDraft {
 pub(super) fn prove_tenant(
     document: &TenantDocument,
     gateway: &GatewayDraft,
+    keys: &mut Keys<'_>,
     findings: &mut Findings,
 ) -> TenantDraft {
     let file = &document.file;
@@ -101,6 +107,8 @@ pub(super) fn prove_tenant(
         routes: Vec::new(),
         routes_known: false,
         nat: None,
+        has_nat: file.nat.is_some(),
+        vpn: None,
         front_end_prefixes: entries(&file.front_end_prefixes).to_vec(),
         limits: file
             .limits
@@ -111,8 +119,11 @@ pub(super) fn prove_tenant(
     prove_subnets(&draft.subnets, findings);
     let customers =
         EndpointProof::new(gateway, &mut draft, findings).prove(entries(&file.endpoints));
+    let vpn = file.vpn.as_ref().map(|vpn| prove_vpn(&vpn.value, &draft, keys, findings));
+    draft.vpn = vpn;
     draft.routes = prove_routes(entries(&file.routes), &draft, &customers, findings);
     draft.routes_known = draft.routes.len() == entries(&file.routes).len();
+    prove_reach(&draft, findings);
     prove_front_end_prefixes(&draft, findings);
     draft.nat = file.nat.as_ref().and_then(|nat| prove_nat(nat, &draft, gateway, findings));
     draft
@@ -335,7 +346,10 @@ fn prove_routes(
         }
         let metric = route.value.metric.map_or(DEFAULT_METRIC, |metric| metric.value.0);
         if let Some(&first) = seen.get(&(prefix.value, metric)) {
-            let message = format!("{} has two routes of metric {metric}", prefix.value);
+            let message = format!(
+                "{} has two routes of metric {metric}; give one of them another",
+                prefix.value
+            );
             findings.conflict(prefix.place, message, first, "the first one");
         } else {
             seen.insert((prefix.value, metric), prefix.place);
@@ -344,7 +358,14 @@ fn prove_routes(
             && via.ip().is_ipv4() != prefix.value.is_ipv4()
         {
             let message = format!("{} and {via} are not of one family", prefix.value);
-            findings.error(route.value.via.map_or(prefix.place, |via| via.place), message);
+            let place = route.value.via.as_ref().map_or(prefix.place, |via| via.place);
+            findings.error(place, message);
+        }
+        if let (Some(RouteTarget::Site(site)), Some(vpn)) = (target, &tenant.vpn)
+            && let Some(site) =
+                vpn.sites.get(usize::from(site)).filter(|site| tenant.intact && site.whole)
+        {
+            prove_routed(prefix, site, findings);
         }
         plans.extend(target.map(|target| RoutePlan { prefix: prefix.value, metric, target }));
     }
@@ -357,19 +378,25 @@ fn prove_target(
     customers: &HashMap<CustomerAddress, Place>,
     findings: &mut Findings,
 ) -> Option<RouteTarget> {
-    match (route.value.via, route.value.blackhole) {
-        (Some(via), None | Some(At { value: Switch::Off, .. })) => {
-            if !customers.contains_key(&via.value) && tenant.intact {
-                let message =
-                    format!("no endpoint of this tenant has customer address {}", via.value);
-                findings.error(via.place, message);
+    match (&route.value.via, route.value.blackhole) {
+        (
+            Some(At { value: RouteVia::Site(name), place }),
+            None | Some(At { value: Switch::Off, .. }),
+        ) => prove_site_named(name, *place, tenant, findings),
+        (
+            Some(At { value: RouteVia::Customer(via), place }),
+            None | Some(At { value: Switch::Off, .. }),
+        ) => {
+            if !customers.contains_key(via) && tenant.intact {
+                let message = format!("no endpoint of this tenant has customer address {via}");
+                findings.error(*place, message);
             }
-            Some(RouteTarget::Via(via.value))
+            Some(RouteTarget::Via(*via))
         }
         (None, Some(At { value: Switch::On, .. })) => Some(RouteTarget::Blackhole),
         (Some(via), Some(At { value: Switch::On, .. })) => {
             findings.error(via.place, "a route has either `via` or `blackhole: true`, not both");
-            Some(RouteTarget::Via(via.value))
+            None
         }
         (None, None | Some(At { value: Switch::Off, .. })) => {
             if tenant.intact {
@@ -379,6 +406,22 @@ fn prove_target(
             None
         }
     }
+}
+
+/// The site of this name.
+fn prove_site_named(
+    name: &str,
+    place: Place,
+    tenant: &TenantDraft,
+    findings: &mut Findings,
+) -> Option<RouteTarget> {
+    let sites = tenant.vpn.as_ref().map_or(&[][..], |vpn| vpn.sites.as_slice());
+    let found = sites.iter().position(|site| site.name == name);
+    if found.is_none() && tenant.intact {
+        let hint = hint(name, sites.iter().map(|site| site.name.as_str()));
+        findings.error(place, format!("no site of this tenant is named `{name}`{hint}"));
+    }
+    found.and_then(|index| u16::try_from(index).ok()).map(RouteTarget::Site)
 }
 
 fn prove_front_end_prefixes(tenant: &TenantDraft, findings: &mut Findings) {

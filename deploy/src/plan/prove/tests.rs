@@ -2,14 +2,18 @@
 //! and leases that depend on nothing but what the files say.
 
 mod cases;
+mod secrets;
+mod vpn_cases;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::keys::{ListenerKeys, PreviousKey};
 use crate::lease::LeaseKey;
-use crate::plan::{DscpMode, RouteTarget, SubnetRole};
+use crate::plan::{DscpMode, RouteTarget, SubnetRole, TranslateSide};
 use crate::schema::documents_of;
 use cases::{CASES, Case, Edit};
+use vpn_cases::VPN_CASES;
 
 const GATEWAY: &str = "\
 fabric:
@@ -22,6 +26,7 @@ front_end:
       prefixes: [203.0.113.0/29]
     - name: other
       prefixes: [198.51.100.0/30]
+  shared_addresses: [203.0.113.9, '2001:db8:f::9']
 ";
 
 const A: &str = "\
@@ -51,6 +56,12 @@ routes:
     via: 10.2.0.20
   - prefix: 10.66.0.0/16
     blackhole: true
+  - prefix: 192.168.0.0/16
+    via: hq
+  - prefix: 172.20.2.0/24
+    via: hq
+  - prefix: 172.16.0.0/24
+    via: branch
 nat:
   pool: public
   addresses: 2
@@ -66,6 +77,40 @@ nat:
 front_end_prefixes: ['fd00:1::/64']
 limits:
   sessions: 100
+vpn:
+  listen:
+    - name: main
+    - name: shared
+      address: 203.0.113.9
+      port: 4500
+      private_key: cAdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LGo=
+  sites:
+    - name: hq
+      internet: true
+      translate:
+        - local: 10.1.0.0/24
+          seen_as: 172.20.1.0/24
+        - remote: 10.1.0.0/24
+          seen_as: 172.20.2.0/24
+      tunnels:
+        - name: one
+          listen: main
+          public_key: TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=
+          endpoint: 198.51.100.77:51820
+          allowed: [192.168.0.0/16, 10.1.0.0/24]
+          metric: 10
+          probe: {address: 192.168.0.1, interval_millis: 500}
+        - name: two
+          listen: shared
+          public_key: TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=
+          preshared_key: FpCyhws9cxwWoV4xELtfJvjJN+zQVRPISllRWgeopVE=
+          allowed: [192.168.0.0/16]
+    - name: branch
+      tunnels:
+        - name: branch-one
+          listen: shared
+          public_key: xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=
+          allowed: [172.16.0.0/24]
 ";
 
 const B: &str = "\
@@ -82,6 +127,17 @@ endpoints:
     provider_addresses: [192.0.2.11]
 nat:
   addresses: [203.0.113.7]
+vpn:
+  listen:
+    - address: 203.0.113.9
+      port: 4501
+  sites:
+    - name: hq
+      internet: false
+      tunnels:
+        - name: one
+          public_key: TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=
+          allowed: [192.168.0.0/16]
 ";
 
 /// The three texts with the edits made, and where the marks were: file, line, column.
@@ -123,7 +179,8 @@ fn edited(edits: &[Edit]) -> Marked {
 
 fn prove_texts(texts: &[String; 3], leases: &Leases) -> Result<Proof, Vec<Diagnostic>> {
     let [gateway, a, b] = texts;
-    prove(&documents_of(gateway, &[("tenants.d/a.yaml", a), ("tenants.d/b.yaml", b)]), leases)
+    let documents = documents_of(gateway, &[("tenants.d/a.yaml", a), ("tenants.d/b.yaml", b)]);
+    prove(&documents, leases, &Keyring::default())
 }
 
 fn base() -> [String; 3] {
@@ -133,7 +190,7 @@ fn base() -> [String; 3] {
 #[test]
 fn every_rule_gives_its_one_error_at_its_place() {
     let mut wrong = Vec::new();
-    for Case { edits, message } in CASES {
+    for Case { edits, message } in CASES.iter().chain(VPN_CASES) {
         let Marked { texts, error, note } = edited(edits);
         let diagnostics = match prove_texts(&texts, &Leases::default()) {
             Ok(_) => Vec::new(),
@@ -157,7 +214,7 @@ fn every_rule_gives_its_one_error_at_its_place() {
 
 #[test]
 fn the_plan_is_what_the_files_say() {
-    let Proof { plan, leases } = prove_texts(&base(), &Leases::default()).unwrap();
+    let Proof { plan, leases, .. } = prove_texts(&base(), &Leases::default()).unwrap();
     assert_eq!(plan.gateway.fabric.dscp, DscpMode::Uniform);
     assert_eq!(plan.gateway.gateway_mac.to_string(), "02:6e:76:67:00:01");
     assert_eq!(plan.gateway.admin_listen.to_string(), "127.0.0.1:9470");
@@ -205,12 +262,110 @@ fn names_of_files_and_new_tenants_do_not_move_leases() {
         .replace("00000000a", "00000000c")
         .replace("vsid: 5", "vsid: 7")
         .replace("subnet: 5002", "subnet: 7002")
+        .replace("port: 4500", "port: 4502")
         .replace("fd00:1:", "fd00:c:");
     let documents = documents_of(GATEWAY, &[("0.yaml", B), ("1.yaml", &newcomer), ("2.yaml", A)]);
-    let second = prove(&documents, &first.leases).unwrap();
+    let second = prove(&documents, &first.leases, &kept(&first)).unwrap();
     assert_eq!(second.plan.tenants[0], first.plan.tenants[0]);
     let addresses = &second.plan.tenants[1].nat.as_ref().unwrap().addresses;
     assert_eq!(addresses[0].to_string(), "203.0.113.2");
+}
+
+/// The keys as they are once the new ones of a proof are kept.
+fn kept(proof: &Proof) -> Keyring {
+    let mut keyring = Keyring::default();
+    for NewKey { name, key } in proof.new_keys.clone() {
+        keyring.insert(name, ListenerKeys { current: key, previous: None });
+    }
+    keyring
+}
+
+#[test]
+fn the_vpn_is_what_the_files_say_and_nat_leaves_its_ports_alone() {
+    let proof = prove_texts(&base(), &Leases::default()).unwrap();
+    let a = &proof.plan.tenants[0];
+    let nat = a.nat.as_ref().unwrap();
+    assert_eq!(nat.reserved_udp, [(nat.addresses[0], 51_820)]);
+    let vpn = a.vpn.as_ref().unwrap();
+    let sockets: Vec<_> =
+        vpn.listeners.iter().map(|one| format!("{}:{}", one.address, one.port)).collect();
+    assert_eq!(sockets, ["203.0.113.0:51820", "203.0.113.9:4500"]);
+    let targets: Vec<_> = a.routes[2..].iter().map(|route| route.target).collect();
+    assert_eq!(targets, [0, 0, 1].map(RouteTarget::Site));
+    let hq = &vpn.sites[0];
+    let to: Vec<_> = hq
+        .translate
+        .iter()
+        .map(|one| (one.side, one.from.to_string(), one.to.to_string()))
+        .collect();
+    let from = || "10.1.0.0/24".to_owned();
+    assert_eq!(
+        to,
+        [
+            (TranslateSide::Local, from(), "172.20.1.0/24".to_owned()),
+            (TranslateSide::Remote, from(), "172.20.2.0/24".to_owned()),
+        ]
+    );
+    let [one, two] = hq.tunnels.as_slice() else { panic!("not two tunnels") };
+    let probe = one.probe.unwrap();
+    assert_eq!((probe.interval_millis, probe.failures, probe.hold_secs), (500, 3, 10));
+    assert_eq!((one.listener, one.metric, one.preshared.is_some()), (0, 10, false));
+    assert_eq!((two.listener, two.metric, two.preshared.is_some()), (1, 100, true));
+    assert_eq!(proof.plan.tenants[1].vpn.as_ref().unwrap().listeners[0].name, "main");
+}
+
+#[test]
+fn a_listener_without_a_key_is_given_one_and_keeps_it() {
+    let first = prove_texts(&base(), &Leases::default()).unwrap();
+    let names: Vec<_> = first.new_keys.iter().map(|new| new.name.clone()).collect();
+    let [gateway, a, b] = base();
+    let documents = documents_of(&gateway, &[("a.yaml", &a), ("b.yaml", &b)]);
+    assert_eq!(documents.generated_keys(), names);
+    assert_eq!(names.len(), 2);
+    let second = prove(&documents, &first.leases, &kept(&first)).unwrap();
+    assert_eq!((second.plan, second.new_keys), (first.plan.clone(), Vec::new()));
+    let other = prove(&documents, &first.leases, &Keyring::default()).unwrap();
+    assert_ne!(other.plan, first.plan, "keys that are not kept are drawn anew");
+}
+
+#[test]
+fn a_previous_key_of_the_store_is_accepted_unless_the_file_names_one() {
+    let previous = PreviousKey {
+        key: "cAdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LGo=".parse().unwrap(),
+        expires: std::time::SystemTime::now(),
+    };
+    let first = prove_texts(&base(), &Leases::default()).unwrap();
+    let mut keyring = kept(&first);
+    let NewKey { name, key } = first.new_keys[0].clone();
+    keyring.insert(name, ListenerKeys { current: key, previous: Some(previous.clone()) });
+    let [gateway, a, b] = base();
+    let a = a.replace("- name: two\n", "- name: zwei\n");
+    let documents = documents_of(&gateway, &[("a.yaml", &a), ("b.yaml", &b)]);
+    let plan = prove(&documents, &Leases::default(), &keyring).unwrap().plan;
+    let listener = &plan.tenants[0].vpn.as_ref().unwrap().listeners[0];
+    assert_eq!(listener.previous.as_ref(), Some(&previous.key));
+}
+
+#[test]
+fn a_site_may_be_a_default_route_and_receive_published_services() {
+    let [gateway, a, b] = base();
+    let a = a
+        .replace("allowed: [172.16.0.0/24]", "allowed: ['0.0.0.0/0', 172.16.0.0/24]")
+        .replace("prefix: 172.16.0.0/24", "prefix: 0.0.0.0/0")
+        .replace("to: 10.50.0.1", "to: 172.16.0.7");
+    let plan = prove_texts(&[gateway, a, b], &Leases::default()).unwrap().plan;
+    assert_eq!(plan.tenants[0].routes[4].prefix, nvgate_model::Prefix::DEFAULT_V4);
+}
+
+#[test]
+fn a_shared_address_that_a_tenant_leases_is_refused() {
+    let leases = prove_texts(&base(), &Leases::default()).unwrap().leases;
+    let [gateway, a, b] = base();
+    let gateway = gateway.replace("[203.0.113.9,", "[203.0.113.9, 203.0.113.1,");
+    let diagnostics = prove_texts(&[gateway, a, b], &leases).unwrap_err();
+    assert_eq!(diagnostics.len(), 1);
+    let message = &diagnostics[0].message;
+    assert!(message.starts_with("public address 203.0.113.1 is leased to tenant `a`"), "{message}");
 }
 
 #[test]
@@ -236,7 +391,7 @@ fn a_tenant_may_keep_its_leased_address_by_naming_it() {
     let leases = prove_texts(&base(), &Leases::default()).unwrap().leases;
     let [gateway, a, b] = base();
     let a = a.replace("addresses: 2", "addresses: [203.0.113.1, 203.0.113.0]");
-    let Proof { plan, leases } = prove_texts(&[gateway, a, b], &leases).unwrap();
+    let Proof { plan, leases, .. } = prove_texts(&[gateway, a, b], &leases).unwrap();
     assert_eq!(plan.tenants[0].nat.as_ref().unwrap().addresses[0].to_string(), "203.0.113.1");
     assert_eq!(leases.held().count(), 0);
 }
@@ -270,7 +425,7 @@ fn all_errors_of_all_files_are_reported_at_once() {
         &gateway,
         &[("a.yaml", &a), ("b.yaml", &b), ("c.yaml", broken), ("d.yaml", ""), ("e.yaml", B)],
     );
-    let diagnostics = prove(&documents, &Leases::default()).unwrap_err();
+    let diagnostics = prove(&documents, &Leases::default(), &Keyring::default()).unwrap_err();
     let found: Vec<_> =
         diagnostics.iter().map(|one| format!("{}:{}", one.file, one.line)).collect();
     let expected = [
@@ -279,8 +434,8 @@ fn all_errors_of_all_files_are_reported_at_once() {
         "a.yaml:11",
         "a.yaml:12",
         "a.yaml:15",
-        "a.yaml:31",
-        "a.yaml:41",
+        "a.yaml:37",
+        "a.yaml:47",
         "b.yaml:5",
         "b.yaml:12",
         "b.yaml:13",
@@ -288,6 +443,7 @@ fn all_errors_of_all_files_are_reported_at_once() {
         "d.yaml:1",
         "e.yaml:1",
         "e.yaml:2",
+        "e.yaml:17",
     ];
     let text: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
     assert_eq!(found, expected, "{}", text.join("\n"));
@@ -296,7 +452,7 @@ fn all_errors_of_all_files_are_reported_at_once() {
 #[test]
 fn a_missing_gateway_file_leaves_the_tenants_to_be_proven() {
     let documents = documents_of("", &[("a.yaml", &A.replace("10.1.0.10, ", "10.1.0.1, "))]);
-    let diagnostics = prove(&documents, &Leases::default()).unwrap_err();
+    let diagnostics = prove(&documents, &Leases::default(), &Keyring::default()).unwrap_err();
     let messages: Vec<_> = diagnostics.iter().map(|one| one.message.as_str()).collect();
     assert_eq!(messages.len(), 2, "{messages:?}");
     assert!(messages[0].contains("found nothing"), "{messages:?}");

@@ -13,6 +13,7 @@
 mod filter;
 mod rx;
 mod sys;
+mod train;
 mod tx;
 mod virtio;
 mod wait;

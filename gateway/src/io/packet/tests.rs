@@ -1,13 +1,14 @@
 //! Ports on real links, in network namespaces.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use nvgate_packet::buf::{Checksum, Gso, GsoKind, HEADROOM, MAX_FRAME, Offload, PacketBuf};
+use nvgate_packet::udp;
 
 use super::lab::{
     CLIENT, CLIENT_MAC, LIMIT, Lab, SERVER, SERVER_MAC, TOWARDS_CLIENT_MAC, open_port,
@@ -253,6 +254,35 @@ fn a_burst_beyond_the_ring_is_counted_as_dropped_by_the_kernel() {
     tx.send(&to_client(0x0806), &[0; 46], Offload::default()).unwrap();
     tx.flush();
     assert_eq!(arrived(&mut rx, 1).len(), 1, "the ring goes on after an overflow");
+}
+
+#[test]
+fn datagrams_that_leave_together_arrive_one_by_one() {
+    const LENGTHS: [usize; 6] = [1400, 1400, 1400, 600, 1400, 1400];
+    let Some(lab) = Lab::new() else { return };
+    let [from, to]: [SocketAddr; 2] =
+        [SERVER, CLIENT].map(|address| SocketAddr::new(address.parse().unwrap(), 51_820));
+    let socket = lab.client.run(move || UdpSocket::bind(to)).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut tx = lab.port("gc", 1).remove(0).1;
+    for (mark, length) in (0_u8..).zip(LENGTHS) {
+        let mut storage = vec![mark; HEADROOM + 28 + length];
+        let end = storage.len();
+        let offload = udp::write_headers(&mut storage[HEADROOM..], from, to, 0).unwrap();
+        let mut packet = PacketBuf::new(&mut storage, HEADROOM, end, offload);
+        packet.prepend::<14>().unwrap().copy_from_slice(&to_client(0x0800));
+        tx.send_datagram(packet.bytes(), packet.offload()).unwrap();
+    }
+    tx.flush();
+    // A shorter one ends the first super-packet.
+    let frames = if train::kernel_takes() { 2 } else { LENGTHS.len() as u64 };
+    assert_eq!(tx.counters().frames, frames, "{:?}", tx.counters());
+    let mut buffer = [0; 2048];
+    for (mark, length) in (0_u8..).zip(LENGTHS) {
+        let received = socket.recv(&mut buffer).unwrap();
+        assert_eq!(received, length);
+        assert!(buffer[..length].iter().all(|&byte| byte == mark));
+    }
 }
 
 #[test]

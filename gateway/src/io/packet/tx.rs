@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use arrayvec::ArrayVec;
 use nvgate_packet::buf::{MAX_FRAME, Offload};
 
+use super::train::{self, Train};
 use super::{BATCH, OpenError, sys, virtio};
 
 /// Bytes that are staged before they are sent.
@@ -56,6 +57,9 @@ pub struct Tx {
     staged: Vec<u8>,
     /// Where each staged frame ends in `staged`.
     ends: ArrayVec<usize, BATCH>,
+    /// The last staged frame, when datagrams may join it, and where it begins.
+    train: Option<(Train, usize)>,
+    takes_trains: bool,
     counters: TxCounters,
 }
 
@@ -75,6 +79,8 @@ impl Tx {
             socket,
             staged: Vec::with_capacity(STAGED),
             ends: ArrayVec::new(),
+            train: None,
+            takes_trains: train::kernel_takes(),
             counters: TxCounters::default(),
         })
     }
@@ -87,6 +93,7 @@ impl Tx {
         if length > MAX_FRAME {
             return Err(FrameTooLong { length });
         }
+        self.couple();
         if self.ends.is_full() || self.staged.len() + virtio::LENGTH + length > STAGED {
             self.flush();
         }
@@ -101,9 +108,41 @@ impl Tx {
         Ok(())
     }
 
+    /// As [`send`](Self::send), for a UDP datagram that may leave together with others between the
+    /// same sockets.
+    pub fn send_datagram(&mut self, frame: &[u8], offload: Offload) -> Result<(), FrameTooLong> {
+        if let Some((train, _)) = &mut self.train
+            && self.staged.len() + frame.len() <= STAGED
+            && let Some(payload) = train.join(frame, offload)
+        {
+            self.staged.extend_from_slice(payload);
+            if let Some(end) = self.ends.last_mut() {
+                *end = self.staged.len();
+            }
+            return Ok(());
+        }
+        self.send(frame, &[], offload)?;
+        if self.takes_trains {
+            let begin = self.staged.len() - frame.len();
+            self.train = Train::after(frame, offload).map(|train| (train, begin));
+        }
+        Ok(())
+    }
+
+    /// Makes what has joined the last staged frame one with it.
+    fn couple(&mut self) {
+        let Some((train, begin)) = self.train.take() else { return };
+        let frame = &mut self.staged[begin..];
+        if let Some(offload) = train.couple(frame) {
+            let header = virtio::emit(offload, frame);
+            self.staged[begin - virtio::LENGTH..begin].copy_from_slice(&header);
+        }
+    }
+
     /// Sends everything staged, without waiting: afterwards nothing is staged, and every frame is
     /// counted as sent, congested or refused.
     pub fn flush(&mut self) {
+        self.couple();
         let mut front = 0;
         let mut retries = 0;
         let mut ends = self.ends.as_slice();

@@ -9,7 +9,7 @@ pub(super) struct Case {
     pub(super) message: &'static str,
 }
 
-const fn case(edits: &'static [Edit], message: &'static str) -> Case {
+pub(super) const fn case(edits: &'static [Edit], message: &'static str) -> Case {
     Case { edits, message }
 }
 

@@ -1,28 +1,34 @@
 //! Building snapshots from the plan and the host's network, so that indices and unchanged domains
 //! stay what they were.
 
+mod sites;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use nvgate_deploy::host::{HostView, LinkFacts};
 use nvgate_deploy::plan::{DscpMode as PlanDscp, FabricPlan, Plan, RouteTarget, TenantPlan};
 use nvgate_model::{
-    DomainSlot, DropReason, FlowId, Generation, Prefix, ProviderAddress, RoutingDomainId, Vsid,
+    DomainSlot, DropReason, FlowId, Generation, Prefix, Protocol, ProviderAddress, RoutingDomainId,
+    Vsid,
 };
 use nvgate_nat::{Budget, InboundRule, NatConfig, Timeouts};
 use nvgate_nvgre::decap::OwnAddresses;
 use nvgate_nvgre::ecn::DscpMode;
 use nvgate_nvgre::encap::OuterTemplate;
-use nvgate_nvgre::lookup::{Endpoint, EndpointIndex, HostIndex, LookupTable};
+use nvgate_nvgre::lookup::{Endpoint, HostIndex, LookupTable};
 use nvgate_nvgre::mtu::tenant_mtu;
 use nvgate_nvgre::replicate::ReplicationList;
 use nvgate_packet::headers::Family;
 use nvgate_packet::rewrite::Socket;
 
+use sites::{SiteNumbers, build_origins, insert_down_routes, routes_up, tunnel_sockets};
+
 use super::front_end::FrontEndRoute;
 use super::{
-    Domain, Fabric, Fib, FrontEnd, HopIndex, NextHop, ProviderHost, RouteEntry, Snapshot, Subnet,
+    Domain, Fabric, Fib, FrontEnd, HopIndex, NextHop, ProviderHost, RouteEntry, Site, SiteIndex,
+    Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
 };
 use crate::counters::DomainCounters;
 
@@ -61,6 +67,8 @@ pub enum BuildError {
 struct Known {
     plan: TenantPlan,
     domain: Arc<Domain>,
+    /// Which customer routes led somewhere, by their position in the plan.
+    routes_up: Vec<bool>,
     budgets: BTreeMap<IpAddr, Arc<Budget>>,
 }
 
@@ -88,6 +96,7 @@ pub struct SnapshotBuilder {
     host_index: HashMap<ProviderAddress, HostIndex>,
     hops: Vec<IpAddr>,
     hop_index: HashMap<IpAddr, HopIndex>,
+    sites: SiteNumbers,
 }
 
 impl SnapshotBuilder {
@@ -106,7 +115,22 @@ impl SnapshotBuilder {
             host_index: HashMap::new(),
             hops: Vec::new(),
             hop_index: HashMap::new(),
+            sites: SiteNumbers::default(),
         }
+    }
+
+    /// Whether any domain has sites.
+    #[must_use]
+    pub fn has_sites(&self) -> bool {
+        self.known.values().any(|known| !known.domain.sites.is_empty())
+    }
+
+    /// Whether the tunnels that a route leads to came up or went down since routes were built.
+    #[must_use]
+    pub fn sites_changed(&self) -> bool {
+        let changed =
+            |known: &Known| known.routes_up != routes_up(&known.plan, &known.domain.sites);
+        self.known.values().any(changed)
     }
 
     /// The snapshot of `plan` on a host that looks like `host`.
@@ -120,6 +144,7 @@ impl SnapshotBuilder {
         self.intern_hosts(plan);
         let fabric = self.build_fabric(&plan.gateway.fabric, fabric_link, host)?;
         let front_end = self.build_front_end(front_link, host);
+        self.sites.follow(plan);
         let rebuilt = self.build_domains(plan)?;
         self.advance_epoch(plan, &fabric, &front_end);
         let kept: HashSet<_> = plan.tenants.iter().map(|tenant| tenant.routing_domain).collect();
@@ -226,7 +251,11 @@ impl SnapshotBuilder {
         let mut next_slot = self.next_slot;
         for tenant in &plan.tenants {
             let before = self.known.get(&tenant.routing_domain);
-            if before.is_some_and(|before| before.plan == *tenant) {
+            let unchanged = |before: &Known| {
+                before.plan == *tenant
+                    && before.routes_up == routes_up(tenant, &before.domain.sites)
+            };
+            if before.is_some_and(unchanged) {
                 continue;
             }
             let slot = match before {
@@ -236,7 +265,8 @@ impl SnapshotBuilder {
                     DomainSlot(next_slot - 1)
                 }
             };
-            rebuilt.push((tenant.routing_domain, self.build_domain(tenant, slot, before)?));
+            let sites = self.sites.build(tenant, before);
+            rebuilt.push((tenant.routing_domain, self.build_domain(tenant, slot, before, sites)?));
         }
         self.next_slot = next_slot;
         Ok(rebuilt)
@@ -247,7 +277,9 @@ impl SnapshotBuilder {
         plan: &TenantPlan,
         slot: DomainSlot,
         before: Option<&Known>,
+        sites: Vec<Site>,
     ) -> Result<Known, BuildError> {
+        let routes_up = routes_up(plan, &sites);
         let lookup = self.build_lookup(plan)?;
         let mut budgets = BTreeMap::new();
         for customer in plan.endpoints.iter().flat_map(|endpoint| &endpoint.customer_addresses) {
@@ -274,7 +306,8 @@ impl SnapshotBuilder {
             tenant: plan.name.clone(),
             id: plan.routing_domain,
             subnets: build_subnets(plan, &lookup),
-            fib: build_fib(plan, &lookup)?,
+            fib: build_fib(plan, &lookup, &routes_up)?,
+            origins: build_origins(plan),
             nat: build_nat(plan, before),
             front_end_prefixes: plan.front_end_prefixes.clone(),
             sessions,
@@ -293,8 +326,9 @@ impl SnapshotBuilder {
                 None => (0..self.workers).map(|_| DomainCounters::default()).collect(),
             },
             lookup,
+            sites,
         };
-        Ok(Known { plan: plan.clone(), domain: Arc::new(domain), budgets })
+        Ok(Known { plan: plan.clone(), domain: Arc::new(domain), routes_up, budgets })
     }
 
     fn build_lookup(&self, plan: &TenantPlan) -> Result<LookupTable, BuildError> {
@@ -339,6 +373,8 @@ impl SnapshotBuilder {
     fn assemble(&self, plan: &Plan, fabric: Fabric, front_end: FrontEnd) -> Snapshot {
         let mut domains = vec![None; self.next_slot as usize];
         let mut vsids: HashMap<Vsid, (DomainSlot, u16)> = HashMap::new();
+        let mut sockets: HashMap<SocketAddr, Arc<TunnelSocket>> = HashMap::new();
+        let mut tunnels = HashMap::new();
         let mut public_v4 = HashMap::new();
         let mut public_prefixes = Fib::default();
         for known in self.known.values() {
@@ -352,7 +388,18 @@ impl SnapshotBuilder {
             for &prefix in &known.domain.front_end_prefixes {
                 public_prefixes.insert(prefix, slot);
             }
+            sockets.extend(tunnel_sockets(&known.plan, slot, &known.domain.sites));
+            for (site, index) in known.domain.sites.iter().zip((0..).map(SiteIndex)) {
+                tunnels.extend(site.tunnels.iter().enumerate().map(|(position, tunnel)| {
+                    (tunnel.index, TunnelPlace { domain: slot, site: index, position })
+                }));
+            }
             domains[slot.0 as usize] = Some(Arc::clone(&known.domain));
+        }
+        let mut addresses: HashMap<IpAddr, DomainSlot> = HashMap::new();
+        for (socket, spec) in &sockets {
+            let first = addresses.entry(socket.ip()).or_insert(spec.domain);
+            *first = (*first).min(spec.domain);
         }
         Snapshot {
             generation: self.generation,
@@ -370,6 +417,9 @@ impl SnapshotBuilder {
                 .collect(),
             domains,
             vsids,
+            tunnel_addresses: addresses,
+            tunnel_sockets: sockets,
+            tunnels,
             public_v4,
             public_prefixes,
         }
@@ -441,9 +491,14 @@ fn build_subnets(plan: &TenantPlan, lookup: &LookupTable) -> Vec<Subnet> {
     subnets.collect()
 }
 
-fn build_fib(plan: &TenantPlan, lookup: &LookupTable) -> Result<Fib<RouteEntry>, BuildError> {
+fn build_fib(
+    plan: &TenantPlan,
+    lookup: &LookupTable,
+    routes_up: &[bool],
+) -> Result<Fib<RouteEntry>, BuildError> {
     let mut fib = Fib::default();
-    let mut routes: Vec<_> = plan.routes.iter().collect();
+    let alive = plan.routes.iter().zip(routes_up).filter(|&(_, &up)| up);
+    let mut routes: Vec<_> = alive.map(|(route, _)| route).collect();
     routes.sort_by_key(|route| std::cmp::Reverse(route.metric));
     for route in routes {
         let entry = match route.target {
@@ -454,9 +509,11 @@ fn build_fib(plan: &TenantPlan, lookup: &LookupTable) -> Result<Fib<RouteEntry>,
                     text: format!("route {} leads to {customer}, no endpoint", route.prefix),
                 })?)
             }
+            RouteTarget::Site(site) => RouteEntry::Site(SiteIndex(site)),
         };
         fib.insert(route.prefix, entry);
     }
+    insert_down_routes(&mut fib, plan, routes_up);
     for (index, subnet) in plan.subnets.iter().enumerate() {
         for &prefix in &subnet.prefixes {
             fib.insert(prefix, RouteEntry::Subnet(index as u16));
@@ -489,7 +546,11 @@ fn build_nat(plan: &TenantPlan, before: Option<&Known>) -> Option<Arc<NatConfig>
         udp_secs: nat.timeouts.udp_secs,
         icmp_secs: nat.timeouts.icmp_secs,
     };
-    let config = NatConfig::new(&addresses, &inbound, timeouts);
+    let reserved = nat
+        .reserved_udp
+        .iter()
+        .filter_map(|&(address, port)| Some((Protocol::Udp, Socket::new(v4(address.ip())?, port))));
+    let config = NatConfig::new(&addresses, &inbound, timeouts).reserving(reserved);
     match before.and_then(|before| before.domain.nat.as_ref()) {
         Some(unchanged) if **unchanged == config => Some(Arc::clone(unchanged)),
         Some(_) | None => Some(Arc::new(config)),
@@ -497,16 +558,16 @@ fn build_nat(plan: &TenantPlan, before: Option<&Known>) -> Option<Arc<NatConfig>
 }
 
 impl Domain {
-    /// The session budget of a customer address: its own, or that of the endpoint that forwards
-    /// for it.
+    /// The session budget of a customer address: its own, or that of the endpoint or site that
+    /// forwards for it.
     #[must_use]
-    pub fn customer_budget(
-        &self,
-        customer: Ipv4Addr,
-        endpoint: EndpointIndex,
-    ) -> Option<&Arc<Budget>> {
-        self.customer_sessions
-            .get(&customer)
-            .or_else(|| self.endpoint_sessions.get(endpoint.0 as usize))
+    pub fn customer_budget(&self, customer: Ipv4Addr, speaker: Speaker) -> Option<&Arc<Budget>> {
+        match speaker {
+            Speaker::Endpoint(endpoint) => self
+                .customer_sessions
+                .get(&customer)
+                .or_else(|| self.endpoint_sessions.get(endpoint.0 as usize)),
+            Speaker::Site(site) => self.site(site).map(|site| &site.sessions),
+        }
     }
 }

@@ -1,0 +1,59 @@
+//! A file that holds one secret: read only if nobody but its owner may read it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+/// Bytes of a file with a secret: a key in base64 takes 44.
+pub(crate) const MAX_SECRET_BYTES: u64 = 256;
+/// The permissions of a file that only its owner reads.
+pub(crate) const OWNER_ONLY: u32 = 0o600;
+/// The permissions that group and others must not have.
+const OTHERS: u32 = 0o077;
+
+/// Why a file with a secret cannot be used; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// It cannot be read.
+    #[error("cannot be read: {0}; see that it exists and this process may read it")]
+    Unreadable(#[from] io::Error),
+    /// It is a directory or something else that is no file.
+    #[error("is not a regular file; name the file that holds the key")]
+    NotAFile,
+    /// Others may read or write it.
+    #[error("is open to others than its owner (mode {mode:03o}); run `chmod 600` on it")]
+    Open {
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It holds something else.
+    #[error("does not hold a key; write one there, as `wg genkey` or `wg genpsk` prints it")]
+    NoKey,
+}
+
+/// The text of the secret in `path`, without white space around it.
+///
+/// # Errors
+///
+/// When it cannot be read, is open to others, or holds more than a secret.
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, SecretFileError> {
+    // Opening a FIFO would wait for its writer, so its kind comes first.
+    if !fs::metadata(path)?.is_file() {
+        return Err(SecretFileError::NotAFile);
+    }
+    let file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & OTHERS != 0 {
+        return Err(SecretFileError::Open { mode });
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES as usize + 1));
+    file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SECRET_BYTES {
+        return Err(SecretFileError::NoKey);
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NoKey)?;
+    Ok(Zeroizing::new(text.trim().to_owned()))
+}

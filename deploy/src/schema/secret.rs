@@ -1,0 +1,128 @@
+//! Keys as values of a configuration. A secret's text never leaves this module: messages say what
+//! is expected and not what was found, and the place of each secret is remembered so that the
+//! line it stands on is shown without it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use nvgate_vpn::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
+use serde_json::{Value, json};
+
+use super::decode::{Decode, Decoder, Scalar};
+use super::node::{Node, NodeValue};
+use crate::keys::read_secret;
+
+/// A kind of secret that a configuration may hold.
+pub(crate) trait Secret: Sized {
+    /// What messages call it, and the command that makes one.
+    const EXPECTED: &'static str;
+
+    /// Reads its base64 text; the error does not repeat it.
+    fn read(text: &str) -> Result<Self, InvalidKey>;
+}
+
+impl Secret for PrivateKey {
+    const EXPECTED: &'static str = "a private key in base64, as `wg genkey` prints it";
+
+    fn read(text: &str) -> Result<Self, InvalidKey> {
+        text.parse()
+    }
+}
+
+impl Secret for PresharedKey {
+    const EXPECTED: &'static str = "a preshared key in base64, as `wg genpsk` prints it";
+
+    fn read(text: &str) -> Result<Self, InvalidKey> {
+        text.parse()
+    }
+}
+
+/// A secret that stands in the configuration itself.
+#[derive(Clone, Debug)]
+pub(crate) struct SecretKey<K>(pub(crate) K);
+
+impl<K: Secret> Decode for SecretKey<K> {
+    const SCALAR: bool = true;
+
+    fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
+        decoder.findings.secret(node.place);
+        let NodeValue::Scalar(text) = &node.value else {
+            decoder.refuse(node.place, format!("expected {}, found {}", K::EXPECTED, node.kind()));
+            return None;
+        };
+        let refuse = |error| decoder.refuse(node.place, refused(K::EXPECTED, error));
+        K::read(text).map(Self).map_err(refuse).ok()
+    }
+
+    fn schema() -> Value {
+        key_schema()
+    }
+}
+
+/// A secret in a file of its own, which was read together with the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyFile<K>(pub(crate) K);
+
+impl<K: Secret> Scalar for KeyFile<K> {
+    const EXPECTED: &'static str = "the absolute path of a file with a key";
+
+    fn read(text: &str) -> Result<Self, String> {
+        // What is no path may be the key itself, put under the wrong name.
+        if !text.starts_with('/') || text.contains('\0') {
+            return Err(format!("the value (not shown) is not {}", Self::EXPECTED));
+        }
+        let path = text.escape_debug();
+        let secret = read_secret(Path::new(text)).map_err(|error| format!("{path} {error}"))?;
+        let refuse = |error| format!("{path} does not hold {}: {error}", K::EXPECTED);
+        K::read(&secret).map(Self).map_err(refuse)
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^/" })
+    }
+}
+
+fn refused(expected: &str, error: InvalidKey) -> String {
+    format!("the value (not shown) is not {expected}: {error}")
+}
+
+impl Scalar for PublicKey {
+    const EXPECTED: &'static str = "a public key in base64, as `wg pubkey` prints it";
+
+    fn read(text: &str) -> Result<Self, String> {
+        // What is no public key may be a private one with a slip.
+        text.parse().map_err(|error| refused(Self::EXPECTED, error))
+    }
+
+    fn schema() -> Value {
+        key_schema()
+    }
+}
+
+/// Keys are 32 bytes: 43 characters of base64, the last of which holds 4 bits, and `=`.
+fn key_schema() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$" })
+}
+
+/// The address and port at which a site listens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TunnelEndpoint(pub(crate) SocketAddr);
+
+impl Scalar for TunnelEndpoint {
+    const EXPECTED: &'static str =
+        "an address and port such as 198.51.100.7:51820 or [2001:db8::7]:51820";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| {
+            format!(
+                "`{}` is not {}; host names are not resolved",
+                text.escape_debug(),
+                Self::EXPECTED
+            )
+        })
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^([0-9.]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$" })
+    }
+}

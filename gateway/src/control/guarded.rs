@@ -1,0 +1,74 @@
+//! What the host's kernel is kept from: the gateway's own traffic on both ports.
+
+use nvgate_deploy::host::{Guard, GuardError, Netlink};
+use nvgate_deploy::plan::Plan;
+use nvgate_model::Prefix;
+
+/// What the guards keep from the kernel.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct GuardedTraffic {
+    pub(super) front_end: Vec<Prefix>,
+}
+
+impl GuardedTraffic {
+    /// Pools as a whole, leased and shared addresses outside them, and tenants' own prefixes.
+    pub(super) fn of(plan: &Plan) -> Self {
+        let pools: Vec<Prefix> = plan
+            .gateway
+            .front_end
+            .pools
+            .iter()
+            .flat_map(|pool| pool.prefixes.iter().copied())
+            .collect();
+        let leases = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
+        let leased = leases
+            .flat_map(|nat| &nat.addresses)
+            .chain(&plan.gateway.front_end.shared_addresses)
+            .map(|address| Prefix::host(address.ip()))
+            .filter(|address| !pools.iter().any(|pool| pool.covers(*address)));
+        let routed = plan.tenants.iter().flat_map(|tenant| tenant.front_end_prefixes.clone());
+        Self { front_end: pools.iter().copied().chain(leased).chain(routed).collect() }
+    }
+
+    /// This and `other` together.
+    pub(super) fn with(&self, other: &Self) -> Self {
+        let added = other.front_end.iter().filter(|prefix| !self.front_end.contains(prefix));
+        Self { front_end: self.front_end.iter().chain(added).copied().collect() }
+    }
+}
+
+/// Installs both guards.
+pub(super) async fn guard(
+    netlink: &Netlink,
+    plan: &Plan,
+    [fabric, front_end]: [u32; 2],
+    guarded: &GuardedTraffic,
+) -> Result<Vec<Guard>, GuardError> {
+    let providers = &plan.gateway.fabric.provider_addresses;
+    let guards = vec![
+        Guard::fabric(netlink.clone(), fabric, providers)?,
+        Guard::front_end(netlink.clone(), front_end, &guarded.front_end)?,
+    ];
+    for guard in &guards {
+        guard.install().await?;
+    }
+    Ok(guards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guarded_traffic_together_holds_each_prefix_once() {
+        let of = |prefixes: &[&str]| GuardedTraffic {
+            front_end: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let [before, after] =
+            [&["203.0.113.10/32", "198.51.100.0/28"][..], &["203.0.113.11/32", "198.51.100.0/28"]]
+                .map(of);
+        let both = of(&["203.0.113.10/32", "198.51.100.0/28", "203.0.113.11/32"]);
+        assert_eq!(before.with(&after), both);
+        assert_eq!(before.with(&before), before);
+    }
+}
