@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -99,18 +100,8 @@ impl Configuration {
     /// one is written, added, removed or renamed.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
-        let mut files = vec![self.directory.join("gateway.yaml")];
-        let tenants = fs::read_dir(self.directory.join("tenants.d"));
-        files.extend(tenants.into_iter().flatten().flatten().map(|entry| entry.path()));
-        files.sort();
-        let look = |path: PathBuf| {
-            let metadata = fs::metadata(&path).ok();
-            let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
-            let length = metadata.map_or(0, |metadata| metadata.len());
-            (path, modified, length)
-        };
         Fingerprint {
-            files: files.into_iter().map(look).collect(),
+            files: looks(&self.directory),
             keys: fs::metadata(self.keys.directory()).and_then(|keys| keys.modified()).ok(),
         }
     }
@@ -122,10 +113,57 @@ impl Configuration {
     }
 }
 
+/// The outside of one file. Two files that are put in its place within a tick of the kernel's clock
+/// have the same time, but not the same inode.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Look {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
 /// The outside of a configuration directory's files and of the generated keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fingerprint {
-    files: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    files: Vec<Look>,
     /// When the last key was written.
     keys: Option<SystemTime>,
+}
+
+/// The outside of every file of a configuration directory.
+fn looks(directory: &Path) -> Vec<Look> {
+    let mut files = vec![directory.join("gateway.yaml")];
+    let tenants = fs::read_dir(directory.join("tenants.d"));
+    files.extend(tenants.into_iter().flatten().flatten().map(|entry| entry.path()));
+    files.sort();
+    let look = |path: PathBuf| {
+        let metadata = fs::metadata(&path).ok();
+        let modified = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+        let (length, inode) = metadata.map_or((0, 0), |metadata| (metadata.len(), metadata.ino()));
+        Look { path, modified, length, inode }
+    };
+    files.into_iter().map(look).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_same_length_and_time_in_the_place_of_another_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("gateway.yaml");
+        let put = |text: &str| {
+            let fresh = directory.path().join("fresh");
+            fs::write(&fresh, text).unwrap();
+            let handle = fs::File::options().write(true).open(&fresh).unwrap();
+            handle.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            fs::rename(fresh, &file).unwrap();
+            looks(directory.path())
+        };
+        let before = put("workers: 1");
+        assert_eq!(looks(directory.path()), before);
+        assert_ne!(put("workers: 2"), before);
+    }
 }
