@@ -89,7 +89,8 @@ impl Tunnels {
         io: &mut Io<'_>,
     ) -> Result<Verdict, DropReason> {
         let site = way.site()?;
-        let held = self.tunnels.get_mut(&spec.index).ok_or(DropReason::TunnelDown)?;
+        let Self { tunnels, wire, unresolved, schedule, .. } = self;
+        let held = tunnels.get_mut(&spec.index).ok_or(DropReason::TunnelDown)?;
         let mtu = usize::from(spec.shared.mtu());
         if let Some(policer) = &mut held.outbound
             && !policer.admit(way.now, headers.length as usize)
@@ -110,8 +111,6 @@ impl Tunnels {
         if longest > MAX_TUNNELLED {
             return Err(DropReason::TooBig);
         }
-        let Self { tunnels, wire, unresolved, schedule, .. } = self;
-        let held = tunnels.get_mut(&spec.index).ok_or(DropReason::TunnelDown)?;
         let mut wire = Wire { snapshot: way.snapshot, local: spec.local, storage: wire };
         let mut put = |head: &[u8], payload: &[u8]| {
             let room = wire.room(held.tunnel.endpoint())?;

@@ -1,7 +1,8 @@
 //! Sites and tunnels of a snapshot: numbers that stay over rebuilds, and routes that follow which
 //! sites are up.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,11 +23,23 @@ use crate::snapshot::{Fib, RouteEntry, Site, SiteIndex, SiteTunnel, TunnelShared
 type TunnelName = (RoutingDomainId, String, String);
 
 /// The numbers of sites and tunnels, and what workers say of tunnels.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SiteNumbers {
-    places: HashMap<(RoutingDomainId, String), u16>,
-    tunnels: HashMap<TunnelName, (TunnelIndex, Arc<TunnelShared>)>,
-    last_tunnel: u32,
+    places: HashMap<(RoutingDomainId, String), u32>,
+    place_numbers: Numbers,
+    tunnels: HashMap<TunnelName, (u32, Arc<TunnelShared>)>,
+    tunnel_numbers: Numbers,
+}
+
+impl Default for SiteNumbers {
+    fn default() -> Self {
+        Self {
+            places: HashMap::new(),
+            place_numbers: Numbers::up_to(Place::MAX_SITES.into()),
+            tunnels: HashMap::new(),
+            tunnel_numbers: Numbers::up_to(TunnelIndex::MAX),
+        }
+    }
 }
 
 impl SiteNumbers {
@@ -39,40 +52,33 @@ impl SiteNumbers {
             })
         };
         let places: HashSet<_> = sites().map(|(id, site)| (id, site.name.clone())).collect();
-        self.places.retain(|name, _| places.contains(name));
+        for (_, number) in self.places.extract_if(|name, _| !places.contains(name)) {
+            self.place_numbers.give_back(number);
+        }
         let tunnels: HashSet<TunnelName> = sites()
             .flat_map(|(id, site)| {
                 site.tunnels.iter().map(move |tunnel| (id, site.name.clone(), tunnel.name.clone()))
             })
             .collect();
-        self.tunnels.retain(|name, _| tunnels.contains(name));
+        for (_, (number, _)) in self.tunnels.extract_if(|name, _| !tunnels.contains(name)) {
+            self.tunnel_numbers.give_back(number);
+        }
     }
 
     fn place(&mut self, id: RoutingDomainId, site: &str) -> Option<Place> {
-        let used: BTreeSet<u16> = self.places.values().copied().collect();
-        let number = *self
-            .places
-            .entry((id, site.to_owned()))
-            .or_insert_with(|| (1..).find(|number| !used.contains(number)).unwrap_or(0));
-        Place::site(number)
+        let number = match self.places.entry((id, site.to_owned())) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => *new.insert(self.place_numbers.take()?),
+        };
+        Place::site(u16::try_from(number).ok()?)
     }
 
-    fn tunnel(&mut self, name: TunnelName) -> (TunnelIndex, Arc<TunnelShared>) {
-        if let Some(known) = self.tunnels.get(&name) {
-            return known.clone();
-        }
-        let used: HashSet<TunnelIndex> = self.tunnels.values().map(|&(index, _)| index).collect();
-        let (number, index) = (1..=TunnelIndex::MAX)
-            .map(|step| (self.last_tunnel + step - 1) % TunnelIndex::MAX + 1)
-            .find_map(|number| {
-                let index = TunnelIndex::new(number)?;
-                (!used.contains(&index)).then_some((number, index))
-            })
-            .expect("a plan has fewer tunnels than there are numbers");
-        self.last_tunnel = number;
-        let known = (index, Arc::<TunnelShared>::default());
-        self.tunnels.insert(name, known.clone());
-        known
+    fn tunnel(&mut self, name: TunnelName) -> Option<(TunnelIndex, Arc<TunnelShared>)> {
+        let (number, shared) = match self.tunnels.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert((self.tunnel_numbers.take()?, Arc::default())),
+        };
+        Some((TunnelIndex::new(*number)?, Arc::clone(shared)))
     }
 
     /// The sites of a tenant; a plan has no more than there are places for.
@@ -113,7 +119,7 @@ impl SiteNumbers {
     ) -> Option<SiteTunnel> {
         let listener = vpn.listeners.get(tunnel.listener)?;
         let name = (tenant.routing_domain, site.name.clone(), tunnel.name.clone());
-        let (index, shared) = self.tunnel(name);
+        let (index, shared) = self.tunnel(name)?;
         Some(SiteTunnel {
             index,
             plan: tunnel.clone(),
@@ -121,6 +127,33 @@ impl SiteNumbers {
             own: own_keys(listener),
             shared,
         })
+    }
+}
+
+/// Numbers from 1 to a largest one, given in turn, so that one given back is not soon another's.
+#[derive(Debug)]
+struct Numbers {
+    used: HashSet<u32>,
+    last: u32,
+    largest: u32,
+}
+
+impl Numbers {
+    fn up_to(largest: u32) -> Self {
+        Self { used: HashSet::new(), last: 0, largest }
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let number = (0..self.largest)
+            .map(|step| (self.last + step) % self.largest + 1)
+            .find(|number| !self.used.contains(number))?;
+        self.used.insert(number);
+        self.last = number;
+        Some(number)
+    }
+
+    fn give_back(&mut self, number: u32) {
+        self.used.remove(&number);
     }
 }
 
@@ -189,4 +222,20 @@ pub(super) fn build_origins(plan: &TenantPlan) -> Fib<Vec<SiteIndex>> {
         origins.insert(*prefix, Vec::new());
     }
     origins
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Numbers;
+
+    #[test]
+    fn a_number_is_given_once_until_it_comes_back_and_then_in_its_turn() {
+        let mut numbers = Numbers::up_to(3);
+        assert_eq!([numbers.take(), numbers.take()], [Some(1), Some(2)]);
+        numbers.give_back(1);
+        assert_eq!([numbers.take(), numbers.take()], [Some(3), Some(1)]);
+        assert_eq!(numbers.take(), None);
+        numbers.give_back(2);
+        assert_eq!(numbers.take(), Some(2));
+    }
 }
