@@ -318,8 +318,8 @@ fn host() -> HostView {
         .into(),
         routes: vec![route("192.0.2.0/24", 1, None), route("0.0.0.0/0", 2, Some(router))],
         neighbours: [
-            ((1, HOST_PA.into()), Neighbour { mac: HOST_MAC }),
-            ((2, router.into()), Neighbour { mac: ROUTER_MAC }),
+            ((1, HOST_PA.into()), Neighbour { mac: HOST_MAC, permanent: false }),
+            ((2, router.into()), Neighbour { mac: ROUTER_MAC, permanent: false }),
         ]
         .into(),
         ..HostView::default()

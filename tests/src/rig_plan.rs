@@ -247,12 +247,13 @@ pub fn host() -> HostView {
     let router_v6: IpAddr = "fe80::fe".parse().expect("an address");
     let mut neighbours = BTreeMap::new();
     for last in 10..30 {
-        let neighbour = Neighbour { mac: underlay_mac(last) };
+        let neighbour = Neighbour { mac: underlay_mac(last), permanent: false };
         neighbours.insert((FABRIC_LINK, provider(last).into()), neighbour);
         neighbours.insert((FABRIC_LINK, provider_v6(last).into()), neighbour);
     }
     for router in [ROUTER.into(), router_v6] {
-        neighbours.insert((FRONT_END_LINK, router), Neighbour { mac: ROUTER_MAC });
+        neighbours
+            .insert((FRONT_END_LINK, router), Neighbour { mac: ROUTER_MAC, permanent: false });
     }
     let fabric = [(GATEWAY_PROVIDER.into(), 24), (GATEWAY_PROVIDER_V6.into(), 64)];
     let front = [(Ipv4Addr::new(192, 0, 2, 1).into(), 24)];

@@ -1,5 +1,5 @@
 //! What happens to the gateway's host in these tests: links that go down, addresses that come and
-//! go, MTUs that shrink, programs that run beside the gateway, and what its kernel says to GRE.
+//! go, neighbours set by hand, MTUs that shrink, programs that run beside the gateway, and what its kernel says to GRE.
 
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures_util::TryStreamExt as _;
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use nvgate::demo::lab::Namespace;
 use rtnetlink::{Handle, LinkUnspec};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -35,6 +36,8 @@ pub enum Change {
     Add(IpAddr, u8),
     /// One address less.
     Remove(IpAddr),
+    /// A neighbour by hand: a permanent entry in place of the one that the kernel resolved.
+    Settle(IpAddr),
 }
 
 /// Makes `changes` to `link` of `namespace`, in order.
@@ -44,17 +47,25 @@ pub enum Change {
 /// What the kernel refused.
 pub fn change(namespace: &Namespace, link: &str, changes: &[Change]) -> Result<()> {
     let index = namespace.link_index(link)?;
+    talk(namespace, async |handle| {
+        for &change in changes {
+            apply(handle, index, change).await.with_context(|| format!("{change:?} of {link}"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Holds one conversation with the namespace's rtnetlink.
+fn talk<T: Send>(
+    namespace: &Namespace,
+    words: impl AsyncFnOnce(&Handle) -> Result<T> + Send,
+) -> Result<T> {
     namespace.run(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (connection, handle, _) = rtnetlink::new_connection()?;
             tokio::spawn(connection);
-            for &change in changes {
-                apply(&handle, index, change)
-                    .await
-                    .with_context(|| format!("{change:?} of {link}"))?;
-            }
-            Ok(())
+            words(&handle).await
         })
     })?
 }
@@ -74,8 +85,47 @@ async fn apply(handle: &Handle, index: u32, change: Change) -> Result<()> {
             let message = found.try_next().await?.context("no such address")?;
             handle.address().del(message).execute().await?;
         }
+        Change::Settle(address) => {
+            let (_, mac) = entry(handle, address).await?;
+            let request = handle.neighbours().add(index, address).link_layer_address(&mac);
+            request.replace().execute().await?;
+        }
     }
     Ok(())
+}
+
+/// The kernel's entry for a neighbour: its state and link-layer address.
+async fn entry(handle: &Handle, address: IpAddr) -> Result<(NeighbourState, Vec<u8>)> {
+    let wanted = match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    };
+    let mut entries = handle.neighbours().get().execute();
+    while let Some(message) = entries.try_next().await? {
+        let mut named = false;
+        let mut mac = Vec::new();
+        for attribute in message.attributes {
+            if let NeighbourAttribute::Destination(destination) = attribute {
+                named = destination == wanted;
+            } else if let NeighbourAttribute::LinkLayerAddress(bytes) = attribute {
+                mac = bytes;
+            }
+        }
+        if named {
+            return Ok((message.header.state, mac));
+        }
+    }
+    bail!("the kernel has no neighbour {address}")
+}
+
+/// Whether the kernel has a permanent entry for a neighbour.
+///
+/// # Errors
+///
+/// When it has none of any kind, or cannot be asked.
+pub fn is_settled(namespace: &Namespace, address: IpAddr) -> Result<bool> {
+    let (state, _) = talk(namespace, async |handle| entry(handle, address).await)?;
+    Ok(state == NeighbourState::Permanent)
 }
 
 /// How a program ended.

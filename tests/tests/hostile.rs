@@ -172,13 +172,17 @@ fn neighbours_that_came_and_went_keep_no_new_ones_out() {
         for number in 0..40_000 {
             let address = Ipv4Addr::from_bits(0x0a00_0000 + round * 0x10_0000 + number);
             let mac = MacAddress([2, 1, 0, 0, 0, 1]);
-            rig.host.neighbours.insert((FRONT_END_LINK, address.into()), Neighbour { mac });
+            rig.host
+                .neighbours
+                .insert((FRONT_END_LINK, address.into()), Neighbour { mac, permanent: false });
         }
         rig.reload(&plan(two_tenants()));
     }
     let target = Ipv4Addr::new(192, 0, 2, 77);
     let mac = MacAddress([2, 1, 0, 0, 0, 77]);
-    rig.host.neighbours.insert((FRONT_END_LINK, target.into()), Neighbour { mac });
+    rig.host
+        .neighbours
+        .insert((FRONT_END_LINK, target.into()), Neighbour { mac, permanent: false });
     rig.reload(&plan(two_tenants()));
     let packet = Packet::udp((customer(WEB, 10), 9), (target, 9), b"on the link");
     let frames = rig.from_tenant(&web(0), &packet).frames();

@@ -15,11 +15,15 @@ use nvgate::admin::health::HealthState;
 use nvgate::demo::lab::probe::{ask_tcp, download, ping};
 use nvgate::demo::site::{ADMIN, DOWNLOAD_BYTES, DOWNLOAD_PORT, SERVER, SERVICE_PORT};
 use nvgate_tests::run_lab::{PATIENCE, RunLab, binary};
-use nvgate_tests::run_lab_host::{Change, Ended, change, kernel_refuses_gre, run};
+use nvgate_tests::run_lab_host::{Change, Ended, change, is_settled, kernel_refuses_gre, run};
 use nvgate_tests::run_lab_traffic::Stream;
 use nvgate_tests::skip::skip;
 
 const GATEWAY_PROVIDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Where red's VMs live.
+const HOST_PROVIDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+/// How often the gateway has resolved neighbours confirmed, and a little.
+const CONFIRMED: Duration = Duration::from_secs(17);
 /// The user and group without any right.
 const NOBODY: u32 = 65534;
 
@@ -250,4 +254,19 @@ fn a_link_that_flaps_takes_readiness_and_brings_it_back_with_the_traffic() -> Re
     let carried = stream.end_after(10).context("the stream outlives both")?;
     println!("{carried:?}");
     Ok(())
+}
+
+#[test]
+fn a_neighbour_that_was_set_by_hand_stays_as_it_is() -> Result<()> {
+    const TEST: &str = "a_neighbour_that_was_set_by_hand_stays_as_it_is";
+    let Some(mut lab) = RunLab::build(TEST, 1)? else { return Ok(()) };
+    lab.start()?;
+    let host = HOST_PROVIDER.into();
+    red_reaches_the_server(&lab)?;
+    ensure!(!is_settled(&lab.site.gateway, host)?, "the kernel resolved it");
+    change(&lab.site.gateway, "fabric0", &[Change::Settle(host)])?;
+    thread::sleep(CONFIRMED);
+    ensure!(is_settled(&lab.site.gateway, host)?, "it was made one that the kernel resolves");
+    red_reaches_the_server(&lab)?;
+    lab.wait_well()
 }

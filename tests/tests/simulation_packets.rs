@@ -334,9 +334,10 @@ fn an_unresolved_next_hop_is_asked_for() {
         assert_eq!(rig.resolve.len(), 1);
         assert_eq!((rig.resolve[0].port, rig.resolve[0].address), (PortRole::FrontEnd, neighbour));
         let mac = MacAddress([2, 0, 0, 0, 7, 7]);
-        rig.host
-            .neighbours
-            .insert((FRONT_END_LINK, neighbour), nvgate_deploy::host::Neighbour { mac });
+        rig.host.neighbours.insert(
+            (FRONT_END_LINK, neighbour),
+            nvgate_deploy::host::Neighbour { mac, permanent: false },
+        );
         rig.reload(&plan);
         let frames = rig.from_tenant(&web(0), &sent).frames();
         assert_eq!(frames[0].destination, mac);

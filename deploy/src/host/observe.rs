@@ -292,8 +292,10 @@ fn neighbour(message: &NeighbourMessage) -> Option<((u32, IpAddr), Option<Neighb
             | NeighbourState::Permanent
             | NeighbourState::Noarp
     );
+    let permanent =
+        matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
     let mac = mac.filter(|mac| resolved && mac.is_station());
-    Some(((message.header.ifindex, address?), mac.map(|mac| Neighbour { mac })))
+    Some(((message.header.ifindex, address?), mac.map(|mac| Neighbour { mac, permanent })))
 }
 
 fn mac_address(bytes: &[u8]) -> Option<MacAddress> {

@@ -63,6 +63,9 @@ pub struct Discard {
 pub struct Neighbour {
     /// Its MAC address.
     pub mac: MacAddress,
+    /// Set by hand, or needs no resolution: the kernel must not be asked for it, since asking makes
+    /// such an entry one that it resolves, and loses when nobody answers.
+    pub permanent: bool,
 }
 
 impl HostView {

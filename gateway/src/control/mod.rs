@@ -478,6 +478,10 @@ impl Control {
 
     async fn resolve(&self, request: ResolveRequest) {
         let link = self.links[request.port.index()];
+        let known = self.observer.view().borrow().neighbours.get(&(link, request.address)).copied();
+        if known.is_some_and(|neighbour| neighbour.permanent) {
+            return;
+        }
         if let Err(error) = self.netlink.resolve(link, request.address).await {
             tracing::debug!(%error, address = %request.address, "cannot resolve a neighbour");
         }
