@@ -6,7 +6,7 @@
 //! headers around the packets and takes a BGP session down when an event says so.
 //!
 //! **Data.** [`ControlPacket`] is a packet that passed every check that needs no session.
-//! A `Session` is the state variables of section 6.8.1 for one neighbour. `Sessions` is all
+//! A [`Session`] is the state variables of section 6.8.1 for one neighbour. `Sessions` is all
 //! sessions of one thread: two indexes (by local discriminator, and by place, local and peer
 //! address) and two schedules (when to send, when to look).
 //!
@@ -20,7 +20,7 @@
 //! 2. A packet reaches only sessions of the place that it arrived in, whatever it carries.
 //! 3. Detection expires only in `handle_timeout`, so after every packet that already waited.
 //! 4. Packets are never sent faster than negotiated; those out of schedule (Final, changes of
-//!    state) never closer than `UNSCHEDULED_SPACING` to one another.
+//!    state) never closer than [`UNSCHEDULED_SPACING`] to one another.
 //! 5. After `poll_transmit` has nothing, nothing is due: the next timeout is later than now.
 //!
 //! **Failures.** A packet that breaks a rule is counted under its [`Discard`] and changes nothing.
@@ -33,8 +33,18 @@
 //! **Deliberately absent:** the echo function, demand mode of our own, authentication, diagnostics
 //! of concatenated paths.
 
+mod chance;
+mod config;
 mod discard;
+mod session;
+mod status;
 mod wire;
 
+pub use config::{
+    AdministrativeReason, Interval, InvalidInterval, MAX_INTERVAL_MICROS, MIN_INTERVAL_MICROS,
+    Path, Role, SessionConfig,
+};
 pub use discard::{Discard, DiscardCounters};
+pub use session::{MAX_HOLD, START_SPREAD, Session, UNSCHEDULED_SPACING};
+pub use status::{DownReason, SessionCounters, SessionEvent, SessionStatus};
 pub use wire::{Authentication, ControlPacket, Diagnostic, PACKET_LENGTH, State};
