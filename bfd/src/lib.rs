@@ -6,7 +6,7 @@
 //! headers around the packets and takes a BGP session down when an event says so.
 //!
 //! **Data.** [`ControlPacket`] is a packet that passed every check that needs no session.
-//! A [`Session`] is the state variables of section 6.8.1 for one neighbour. `Sessions` is all
+//! A [`Session`] is the state variables of section 6.8.1 for one neighbour. [`Sessions`] is all
 //! sessions of one thread: two indexes (by local discriminator, and by place, local and peer
 //! address) and two schedules (when to send, when to look).
 //!
@@ -25,7 +25,7 @@
 //!
 //! **Failures.** A packet that breaks a rule is counted under its [`Discard`] and changes nothing.
 //! A neighbour that falls silent is forgotten after the detection time, and its session Down. The
-//! own thread's absence counts as silence of nobody, within bounds (see `Sessions`). A neighbour that changes its discriminator, restarts, or asks for silence or
+//! own thread's absence counts as silence of nobody, within bounds (see [`Sessions`]). A neighbour that changes its discriminator, restarts, or asks for silence or
 //! demand mode is followed. A full table refuses. Authentication is not spoken: RFC 5880 would ask
 //! for SHA1 with a secret suffix, and who can forge packets inside a tunnel or past GTSM has the
 //! link already; a neighbour that insists is refused with a reason of its own.
@@ -37,6 +37,7 @@ mod chance;
 mod config;
 mod discard;
 mod session;
+mod sessions;
 mod status;
 mod wire;
 
@@ -46,5 +47,9 @@ pub use config::{
 };
 pub use discard::{Discard, DiscardCounters};
 pub use session::{MAX_HOLD, START_SPREAD, Session, UNSCHEDULED_SPACING};
+pub use sessions::{
+    Arrival, Hops, LATENESS_TOLERANCE, MAX_SESSIONS, OpenError, SessionKey, Sessions,
+    SessionsCounters, Transmit,
+};
 pub use status::{DownReason, SessionCounters, SessionEvent, SessionStatus};
 pub use wire::{Authentication, ControlPacket, Diagnostic, PACKET_LENGTH, State};
