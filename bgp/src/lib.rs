@@ -10,6 +10,7 @@ mod attributes;
 mod community;
 mod family;
 mod inline_bytes;
+mod neighbor_kind;
 mod nlri;
 mod notification;
 mod origin;
@@ -24,6 +25,7 @@ pub use community::{
     InvalidLargeCommunity, LargeCommunity,
 };
 pub use family::{AfiSafi, Family, InvalidFamily};
+pub use neighbor_kind::NeighborKind;
 pub use nlri::{Nlri, PathId};
 pub use notification::{InvalidShutdownText, Notification, NotificationReason};
 pub use origin::{InvalidOrigin, Origin};
