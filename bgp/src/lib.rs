@@ -14,6 +14,7 @@ mod neighbor_kind;
 mod nlri;
 mod notification;
 mod origin;
+pub mod policy;
 mod reaction;
 mod role;
 
