@@ -405,6 +405,7 @@ fn the_source_is_looked_at_only_where_it_matters() {
     let front_end = Export { guard: ExportGuard::FrontEnd, policy: doing(vec![]), ..external() };
     let (outcome, _) = front_end.evaluate(&learned(ROUTE), &attributes("1"));
     assert_eq!((outcome.saw_prefix, outcome.saw_source), (false, false));
-    let (outcome, _) = internal(false).evaluate(&learned(ROUTE), &attributes("1"));
+    let inside = Export { guard: ExportGuard::FrontEnd, ..internal(false) };
+    let (outcome, _) = inside.evaluate(&learned(ROUTE), &attributes("1"));
     assert_eq!((outcome.saw_prefix, outcome.saw_source), (false, true));
 }
