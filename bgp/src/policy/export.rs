@@ -383,7 +383,9 @@ fn reflect(route: &Route, cluster_id: Ipv4Addr, held: &Attributes, change: &mut 
     }
     change.default_local_preference();
     let RouteSource::Learned(teacher) = route.source else { return };
-    if teacher.kind == NeighborKind::Internal {
+    // Import refuses routes of our own cluster: one that has it was reflected by the table already.
+    let reflected = held.cluster_list().contains(&cluster_id);
+    if teacher.kind == NeighborKind::Internal && !reflected {
         change.attributes.to_mut().edit_rare(|rare: &mut RareAttributes| {
             rare.originator_id.get_or_insert(teacher.router_id);
             let passed = rare.cluster_list.iter().copied();

@@ -369,6 +369,12 @@ fn a_reflected_route_keeps_its_originator_and_gets_our_cluster_first() {
 }
 
 #[test]
+fn a_route_that_was_reflected_already_is_not_reflected_again() {
+    let (_, once) = judged(&internal(true), &internally(false), &decorated()).unwrap();
+    assert_eq!(judged(&internal(true), &internally(false), &once).unwrap().1, once);
+}
+
+#[test]
 fn only_to_customer_marks_what_goes_down_and_stops_what_would_go_up() {
     let to = |role| ExportTo::External {
         own_asn: OWN,
