@@ -10,9 +10,11 @@ mod attributes;
 mod community;
 mod family;
 mod inline_bytes;
+mod neighbor_kind;
 mod nlri;
 mod notification;
 mod origin;
+pub mod policy;
 mod reaction;
 mod role;
 
@@ -24,6 +26,7 @@ pub use community::{
     InvalidLargeCommunity, LargeCommunity,
 };
 pub use family::{AfiSafi, Family, InvalidFamily};
+pub use neighbor_kind::NeighborKind;
 pub use nlri::{Nlri, PathId};
 pub use notification::{InvalidShutdownText, Notification, NotificationReason};
 pub use origin::{InvalidOrigin, Origin};
