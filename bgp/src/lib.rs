@@ -15,6 +15,7 @@ mod notification;
 mod origin;
 mod reaction;
 mod role;
+pub mod wire;
 
 pub use as_path::{AsPath, AsnWidth, InvalidAsPath, Segment, SegmentKind};
 pub use attribute_code::{AttributeClass, AttributeCode};
