@@ -46,7 +46,7 @@ pub(super) struct Faults<'a> {
     /// The greatest of all reactions.
     pub(super) reaction: Option<Reaction>,
     /// The first that withdraws, and its attribute.
-    withdrawing: Option<(AttributeCode, AttributeFault, &'a [u8])>,
+    withdrawing: Option<(Defect, &'a [u8])>,
 }
 
 /// The most defects that are kept of an UPDATE.
@@ -228,28 +228,21 @@ impl<'a> Faults<'a> {
         fault: AttributeFault,
         whole: &'a [u8],
     ) -> Result<(), SessionReset> {
-        match fault.reaction(code) {
-            Reaction::ResetSession => Err(SessionReset::of_attribute(code, &fault, whole)),
-            Reaction::TreatAsWithdraw => {
-                self.withdraw(code, fault, whole);
-                Ok(())
-            }
-            reaction @ Reaction::DiscardAttribute => {
-                self.count(Defect { code, fault, reaction });
-                Ok(())
-            }
-        }
+        self.count(Defect::new(code, fault, whole)?, whole);
+        Ok(())
     }
 
-    /// Counts a fault that withdraws the routes.
+    /// Counts a fault that withdraws the routes, whatever the attribute.
     pub(super) fn withdraw(&mut self, code: AttributeCode, fault: AttributeFault, whole: &'a [u8]) {
-        self.withdrawing.get_or_insert_with(|| (code, fault.clone(), whole));
-        self.count(Defect { code, fault, reaction: Reaction::TreatAsWithdraw });
+        self.count(Defect { code, fault, reaction: Reaction::TreatAsWithdraw }, whole);
     }
 
-    fn count(&mut self, defect: Defect) {
-        self.reaction = self.reaction.max(Some(defect.reaction));
+    fn count(&mut self, defect: Defect, whole: &'a [u8]) {
         self.count += 1;
+        self.reaction = self.reaction.max(Some(defect.reaction));
+        if defect.reaction == Reaction::TreatAsWithdraw && self.withdrawing.is_none() {
+            self.withdrawing = Some((defect.clone(), whole));
+        }
         if self.kept.len() < DEFECTS_MAX {
             self.kept.push(defect);
         }
@@ -257,8 +250,8 @@ impl<'a> Faults<'a> {
 
     /// The reset for the first fault that withdraws routes where there are none to withdraw.
     pub(super) fn reset(&self) -> Option<SessionReset> {
-        let (code, fault, whole) = self.withdrawing.as_ref()?;
-        Some(SessionReset::of_attribute(*code, fault, whole))
+        let (defect, whole) = self.withdrawing.as_ref()?;
+        Some(SessionReset::of_attribute(defect.code, &defect.fault, whole))
     }
 }
 

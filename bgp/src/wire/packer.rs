@@ -67,7 +67,7 @@ impl<'a> UpdatePacker<'a> {
 
     fn pack(&mut self, field: Field<'_>, family: Family, routes: impl IntoIterator<Item = Nlri>) {
         let path_ids = self.codec.add_path_out[family.index()];
-        let room = self.codec.max_message.bytes() - field.tail();
+        let room = self.codec.max_message.bytes().saturating_sub(field.tail());
         let mut open = None;
         for route in routes.into_iter().filter(|route| route.family() == family) {
             let length = if path_ids { 4 } else { 0 } + Nlri::from(route.prefix).wire_length();
