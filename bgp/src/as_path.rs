@@ -39,7 +39,7 @@ pub enum SegmentKind {
 }
 
 /// How many octets an AS number has on a session (RFC 6793 section 4).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum AsnWidth {
     /// The peer did not announce the capability.
     Two = 2,

@@ -7,6 +7,7 @@
 mod as_path;
 mod attribute_code;
 mod attributes;
+pub mod bmp;
 mod community;
 mod family;
 mod inline_bytes;
@@ -17,6 +18,7 @@ mod origin;
 pub mod policy;
 mod reaction;
 mod role;
+pub mod wire;
 
 pub use as_path::{AsPath, AsnWidth, InvalidAsPath, Segment, SegmentKind};
 pub use attribute_code::{AttributeClass, AttributeCode};
