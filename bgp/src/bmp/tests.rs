@@ -1,8 +1,7 @@
 use super::*;
+use crate::NeighborKind;
 use crate::notification::{Notification, NotificationReason};
-use crate::wire::{
-    Codec, NeighborKind, Open, UpdatePacker, encode_keepalive, encode_notification, encode_open,
-};
+use crate::wire::{Codec, Open, UpdatePacker, encode_keepalive, encode_notification, encode_open};
 
 const TIME: Timestamp = Timestamp { secs: 0x0102_0304, micros: 5 };
 const PEER: Peer = Peer {
