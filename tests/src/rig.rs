@@ -10,7 +10,7 @@ use nvgate::counters::{DomainTotals, WorkerCounters};
 use nvgate::dispatch::{DispatcherConfig, ResolveRequest};
 use nvgate::io::sim::{SimRx, SimTx};
 use nvgate::io::{Capabilities, PortRole, Rx, Tx};
-use nvgate::snapshot::{Snapshot, SnapshotBuilder};
+use nvgate::snapshot::{LearnedRoute, Snapshot, SnapshotBuilder};
 use nvgate::worker::handoff::mesh;
 use nvgate::worker::{Port, Published, Worker, WorkerSetup};
 use nvgate_deploy::host::HostView;
@@ -221,6 +221,22 @@ impl Rig {
         self.retired.push(self.published.swap(Arc::new(snapshot)));
         // What no worker has any more is freed here, on the publisher's side.
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    /// Publishes a snapshot in which neighbours of the tenant with this number teach `routes`, in
+    /// place of what they taught before: prefixes and their next hops.
+    ///
+    /// # Panics
+    ///
+    /// There is no such tenant.
+    pub fn learn(&mut self, tenant: usize, routes: &[(&str, &[IpAddr])]) {
+        let routes = routes.iter().map(|(text, hops)| {
+            (text.parse().expect("a prefix"), LearnedRoute::Via((*hops).into()))
+        });
+        let domain = self.plan.tenants[tenant].routing_domain;
+        self.builder.learn(domain, Arc::new(routes.collect()));
+        let plan = self.plan.clone();
+        self.reload(&plan);
     }
 
     /// The snapshot in force.

@@ -6,6 +6,7 @@ use nvgate_nvgre::decap::{Decap, Decline, decap};
 use nvgate_nvgre::ecn;
 use nvgate_nvgre::lookup::EndpointIndex;
 use nvgate_packet::buf::PacketBuf;
+use nvgate_packet::flow_key::flow_hash;
 use nvgate_packet::headers::{
     self, ETHERNET_LENGTH, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN,
     ETHERTYPE_VLAN, Fragment, Headers, traffic_class,
@@ -217,7 +218,8 @@ impl Dispatcher {
         let speaker = sender.prove(&snapshot.fabric, domain, source)?;
         let class = traffic_class(ip, headers.family);
         let class = ecn::decapsulate(class, arrival.decap.class, snapshot.fabric.dscp)?;
-        let decision = decide(domain, snapshot.gateway_mac, source, destination);
+        let flow = flow_hash(ip, headers, self.config.seed);
+        let decision = decide(domain, snapshot.gateway_mac, source, destination, flow);
         if decision == Decision::Translate
             && let Some(worker) = self.owner_outbound(domain, ip, headers, owner)?
         {

@@ -7,7 +7,7 @@ use nvgate_nvgre::lookup::EndpointIndex;
 
 use super::neighbour::link_local;
 use super::sender::{is_link_local, is_unicast};
-use crate::snapshot::{Domain, RouteEntry, SiteIndex};
+use crate::snapshot::{Domain, RouteEntry, RouteHop, SiteIndex};
 
 /// What a domain does with a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,12 +28,13 @@ pub(super) enum Decision {
     Discard(DropReason),
 }
 
-/// Decides for a packet from inside the domain.
+/// Decides for a packet from inside the domain; `flow` is its flow's hash.
 pub(super) fn decide(
     domain: &Domain,
     gateway_mac: MacAddress,
     source: IpAddr,
     destination: IpAddr,
+    flow: u64,
 ) -> Decision {
     if destination == IpAddr::V6(link_local(gateway_mac)) {
         return Decision::Gateway;
@@ -41,7 +42,7 @@ pub(super) fn decide(
     if !is_unicast(destination) || is_link_local(destination) || is_link_local(source) {
         return Decision::Discard(DropReason::Martian);
     }
-    match decide_inside(domain, destination) {
+    match decide_inside(domain, destination, flow) {
         Some(decision) => decision,
         None => match destination {
             IpAddr::V4(_) if domain.nat.is_some() => Decision::Translate,
@@ -56,17 +57,21 @@ pub(super) fn decide(
 }
 
 /// Decides for a packet that came from the front end: it goes to an endpoint, a site, or nowhere.
-pub(super) fn decide_inbound(domain: &Domain, destination: IpAddr) -> Decision {
-    decide_inside(domain, destination).unwrap_or(Decision::Unreachable(DropReason::NoRoute))
+pub(super) fn decide_inbound(domain: &Domain, destination: IpAddr, flow: u64) -> Decision {
+    decide_inside(domain, destination, flow).unwrap_or(Decision::Unreachable(DropReason::NoRoute))
 }
 
-fn decide_inside(domain: &Domain, destination: IpAddr) -> Option<Decision> {
+fn decide_inside(domain: &Domain, destination: IpAddr, flow: u64) -> Option<Decision> {
     let (prefix, entry) = domain.fib.lookup(destination)?;
     Some(match entry {
         RouteEntry::Gateway => Decision::Gateway,
         RouteEntry::Blackhole => Decision::Discard(DropReason::Blackhole),
         RouteEntry::Via(index) => Decision::Overlay(*index),
         RouteEntry::Site(index) => Decision::Site(*index),
+        RouteEntry::Several(set) => match domain.hop_sets.choose(*set, flow)? {
+            RouteHop::Endpoint(index) => Decision::Overlay(index),
+            RouteHop::Site(index) => Decision::Site(index),
+        },
         RouteEntry::SiteDown => Decision::Unreachable(DropReason::TunnelDown),
         RouteEntry::Subnet(_) if prefix.broadcast().map(IpAddr::V4) == Some(destination) => {
             Decision::Discard(DropReason::Martian)

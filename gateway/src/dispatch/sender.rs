@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use nvgate_model::{CustomerAddress, DropReason, MacAddress, ProviderAddress, Vsid};
 use nvgate_nvgre::lookup::{Endpoint, EndpointIndex};
 
-use crate::snapshot::{Domain, Fabric, RouteEntry};
+use crate::snapshot::{Domain, Fabric, RouteEntry, RouteHop};
 
 /// Who sent a frame on the overlay.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,9 @@ impl Sender {
             }
             None => match domain.fib.lookup(source) {
                 Some((_, &RouteEntry::Via(index))) => index,
+                Some((_, &RouteEntry::Several(set))) => {
+                    self.one_of(fabric, domain, domain.hop_sets.hops(set))?
+                }
                 Some((
                     _,
                     RouteEntry::Subnet(_)
@@ -72,6 +75,25 @@ impl Sender {
         let endpoint = domain.lookup.endpoint(index).ok_or(DropReason::SpoofedSource)?;
         self.speaks_for(fabric, endpoint)?;
         Ok(index)
+    }
+
+    /// The first of the endpoints among `hops` that the sender speaks for.
+    fn one_of(
+        &self,
+        fabric: &Fabric,
+        domain: &Domain,
+        hops: &[RouteHop],
+    ) -> Result<EndpointIndex, DropReason> {
+        let mut refused = DropReason::SpoofedSource;
+        for hop in hops {
+            let RouteHop::Endpoint(index) = *hop else { continue };
+            let Some(endpoint) = domain.lookup.endpoint(index) else { continue };
+            match self.speaks_for(fabric, endpoint) {
+                Ok(()) => return Ok(index),
+                Err(reason) => refused = reason,
+            }
+        }
+        Err(refused)
     }
 
     /// The endpoint whose MAC this is in the subnet the frame came under.

@@ -98,7 +98,8 @@ impl Dispatcher {
             return Err(DropReason::Martian);
         }
         let may_leave = domain.site(index).is_some_and(|site| site.internet);
-        let decision = match decide(domain, snapshot.gateway_mac, source, destination) {
+        let hash = flow_hash(bytes, headers, self.config.seed);
+        let decision = match decide(domain, snapshot.gateway_mac, source, destination, hash) {
             Decision::Translate | Decision::Untranslated if !may_leave => {
                 Decision::Unreachable(DropReason::TunnelInternet)
             }

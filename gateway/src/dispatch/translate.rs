@@ -181,7 +181,7 @@ impl Dispatcher {
         let nat = state.nat.as_mut().ok_or(DropReason::NatAbsent)?;
         let mut refusal = DropReason::UnknownCustomer;
         let budget = |customer: Ipv4Addr| {
-            let speaker = match decide_inbound(domain, customer.into()) {
+            let speaker = match decide_inbound(domain, customer.into(), hash) {
                 Decision::Overlay(index) => Speaker::Endpoint(index),
                 Decision::Site(site) => Speaker::Site(site),
                 Decision::Unreachable(reason) | Decision::Discard(reason) => {
@@ -210,7 +210,7 @@ impl Dispatcher {
         customer: IpAddr,
         hash: u64,
     ) -> Result<Compiled, DropReason> {
-        match decide_inbound(domain, customer) {
+        match decide_inbound(domain, customer, hash) {
             Decision::Overlay(index) => self.towards_endpoint(snapshot, domain, index, hash),
             Decision::Site(site) => self.towards_site(snapshot, domain, site, customer),
             Decision::Unreachable(reason) | Decision::Discard(reason) => Err(reason),

@@ -8,6 +8,7 @@ mod build;
 mod fabric;
 mod fib;
 mod front_end;
+mod learned;
 mod site;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ pub use build::{BuildError, SnapshotBuilder};
 pub use fabric::{Fabric, ProviderHost};
 pub use fib::Fib;
 pub use front_end::{FrontEnd, HopIndex, NextHop};
+pub use learned::{HopSet, HopSets, LearnedRoute, LearnedRoutes, MAX_NEXT_HOPS, RouteHop};
 pub use site::{Site, SiteIndex, SiteTunnel, TunnelShared, TunnelSocket};
 
 use crate::counters::DomainCounters;
@@ -84,6 +86,8 @@ pub struct Domain {
     pub lookup: LookupTable,
     /// Its routes.
     pub fib: Fib<RouteEntry>,
+    /// The next hops of routes that have several.
+    pub hop_sets: HopSets,
     /// Which sites a source address may come from: those that the domain's routes to it lead to,
     /// whether they are up or not.
     pub origins: Fib<Vec<SiteIndex>>,
@@ -135,6 +139,8 @@ pub enum RouteEntry {
     Site(SiteIndex),
     /// A site without a tunnel that is up, and no other way.
     SiteDown,
+    /// One of several next hops, by the packet's addresses.
+    Several(HopSet),
 }
 
 /// Who stands behind a packet from inside a routing domain, and is told what becomes of it.

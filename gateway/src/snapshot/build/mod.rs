@@ -1,6 +1,7 @@
 //! Building snapshots from the plan and the host's network, so that indices and unchanged domains
 //! stay what they were.
 
+mod routes;
 mod sites;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -8,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use nvgate_deploy::host::{HostView, LinkFacts};
-use nvgate_deploy::plan::{DscpMode as PlanDscp, FabricPlan, Plan, RouteTarget, TenantPlan};
+use nvgate_deploy::plan::{DscpMode as PlanDscp, FabricPlan, Plan, TenantPlan};
 use nvgate_model::{
     DomainSlot, DropReason, FlowId, Generation, Prefix, Protocol, ProviderAddress, RoutingDomainId,
     Vsid,
@@ -23,12 +24,14 @@ use nvgate_nvgre::replicate::ReplicationList;
 use nvgate_packet::headers::Family;
 use nvgate_packet::rewrite::Socket;
 
-use sites::{SiteNumbers, build_origins, insert_down_routes, routes_up, tunnel_sockets};
+use routes::{add_learned, build_fib};
+use sites::{SiteNumbers, routes_up, tunnel_sockets};
 
 use super::front_end::FrontEndRoute;
+use super::learned;
 use super::{
-    Domain, Fabric, Fib, FrontEnd, HopIndex, NextHop, ProviderHost, RouteEntry, Site, SiteIndex,
-    Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
+    Domain, Fabric, Fib, FrontEnd, HopIndex, LearnedRoutes, NextHop, ProviderHost, RouteEntry,
+    RouteHop, Site, SiteIndex, Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
 };
 use crate::counters::DomainCounters;
 
@@ -69,6 +72,9 @@ struct Known {
     domain: Arc<Domain>,
     /// Which customer routes led somewhere, by their position in the plan.
     routes_up: Vec<bool>,
+    /// Its configured routes alone.
+    configured: Fib<RouteEntry>,
+    learned: Arc<LearnedRoutes>,
     budgets: BTreeMap<IpAddr, Arc<Budget>>,
 }
 
@@ -97,6 +103,9 @@ pub struct SnapshotBuilder {
     hops: Vec<IpAddr>,
     hop_index: HashMap<IpAddr, HopIndex>,
     sites: SiteNumbers,
+    /// What neighbours taught, for domains that have such routes.
+    learned: HashMap<RoutingDomainId, Arc<LearnedRoutes>>,
+    nothing_learned: Arc<LearnedRoutes>,
 }
 
 impl SnapshotBuilder {
@@ -116,7 +125,31 @@ impl SnapshotBuilder {
             hops: Vec::new(),
             hop_index: HashMap::new(),
             sites: SiteNumbers::default(),
+            learned: HashMap::new(),
+            nothing_learned: Arc::default(),
         }
+    }
+
+    /// What neighbours in a domain teach, in place of what they taught before; the next snapshot has
+    /// it.
+    pub fn learn(&mut self, domain: RoutingDomainId, routes: Arc<LearnedRoutes>) {
+        if routes.is_empty() {
+            self.learned.remove(&domain);
+        } else {
+            self.learned.insert(domain, routes);
+        }
+    }
+
+    /// Where an address of a domain lies by its configured routes, which is where packets go that a
+    /// learned route sends to it. None: nowhere.
+    #[must_use]
+    pub fn next_hop(&self, domain: RoutingDomainId, address: IpAddr) -> Option<RouteHop> {
+        let known = self.known.get(&domain)?;
+        learned::next_hop(&known.configured, &known.domain.lookup, address)
+    }
+
+    fn learned(&self, domain: RoutingDomainId) -> &Arc<LearnedRoutes> {
+        self.learned.get(&domain).unwrap_or(&self.nothing_learned)
     }
 
     /// Whether any domain has sites.
@@ -149,6 +182,7 @@ impl SnapshotBuilder {
         self.advance_epoch(plan, &fabric, &front_end);
         let kept: HashSet<_> = plan.tenants.iter().map(|tenant| tenant.routing_domain).collect();
         self.known.retain(|id, _| kept.contains(id));
+        self.learned.retain(|id, _| kept.contains(id));
         self.known.extend(rebuilt);
         self.generation = self.generation.next();
         Ok(self.assemble(plan, fabric, front_end))
@@ -254,6 +288,7 @@ impl SnapshotBuilder {
             let unchanged = |before: &Known| {
                 before.plan == *tenant
                     && before.routes_up == routes_up(tenant, &before.domain.sites)
+                    && Arc::ptr_eq(&before.learned, self.learned(tenant.routing_domain))
             };
             if before.is_some_and(unchanged) {
                 continue;
@@ -281,6 +316,9 @@ impl SnapshotBuilder {
     ) -> Result<Known, BuildError> {
         let routes_up = routes_up(plan, &sites);
         let lookup = self.build_lookup(plan)?;
+        let learned = Arc::clone(self.learned(plan.routing_domain));
+        let configured = build_fib(plan, &lookup, &routes_up)?;
+        let (fib, origins, hop_sets) = add_learned(plan, &configured, &lookup, &learned);
         let mut budgets = BTreeMap::new();
         for customer in plan.endpoints.iter().flat_map(|endpoint| &endpoint.customer_addresses) {
             let limit = plan.limits.sessions_per_customer;
@@ -306,8 +344,9 @@ impl SnapshotBuilder {
             tenant: plan.name.clone(),
             id: plan.routing_domain,
             subnets: build_subnets(plan, &lookup),
-            fib: build_fib(plan, &lookup, &routes_up)?,
-            origins: build_origins(plan),
+            fib,
+            hop_sets,
+            origins,
             nat: build_nat(plan, before),
             front_end_prefixes: plan.front_end_prefixes.clone(),
             sessions,
@@ -328,7 +367,8 @@ impl SnapshotBuilder {
             lookup,
             sites,
         };
-        Ok(Known { plan: plan.clone(), domain: Arc::new(domain), routes_up, budgets })
+        let domain = Arc::new(domain);
+        Ok(Known { plan: plan.clone(), domain, routes_up, configured, learned, budgets })
     }
 
     fn build_lookup(&self, plan: &TenantPlan) -> Result<LookupTable, BuildError> {
@@ -489,38 +529,6 @@ fn build_subnets(plan: &TenantPlan, lookup: &LookupTable) -> Vec<Subnet> {
         ),
     });
     subnets.collect()
-}
-
-fn build_fib(
-    plan: &TenantPlan,
-    lookup: &LookupTable,
-    routes_up: &[bool],
-) -> Result<Fib<RouteEntry>, BuildError> {
-    let mut fib = Fib::default();
-    let alive = plan.routes.iter().zip(routes_up).filter(|&(_, &up)| up);
-    let mut routes: Vec<_> = alive.map(|(route, _)| route).collect();
-    routes.sort_by_key(|route| std::cmp::Reverse(route.metric));
-    for route in routes {
-        let entry = match route.target {
-            RouteTarget::Blackhole => RouteEntry::Blackhole,
-            RouteTarget::Via(customer) => {
-                RouteEntry::Via(lookup.by_customer(customer).ok_or_else(|| BuildError::Tenant {
-                    tenant: plan.name.to_string(),
-                    text: format!("route {} leads to {customer}, no endpoint", route.prefix),
-                })?)
-            }
-            RouteTarget::Site(site) => RouteEntry::Site(SiteIndex(site)),
-        };
-        fib.insert(route.prefix, entry);
-    }
-    insert_down_routes(&mut fib, plan, routes_up);
-    for (index, subnet) in plan.subnets.iter().enumerate() {
-        for &prefix in &subnet.prefixes {
-            fib.insert(prefix, RouteEntry::Subnet(index as u16));
-            fib.insert(Prefix::host(prefix.lowest_host()), RouteEntry::Gateway);
-        }
-    }
-    Ok(fib)
 }
 
 /// The tenant's NAT; the same `Arc` as before when nothing of it changed.
