@@ -88,6 +88,8 @@ pub struct Domain {
     pub fib: Fib<RouteEntry>,
     /// The next hops of routes that have several.
     pub hop_sets: HopSets,
+    /// The configured ones among its routes, by which next hops are found.
+    configured: Fib<RouteEntry>,
     /// Which sites a source address may come from: those that the domain's routes to it lead to,
     /// whether they are up or not.
     pub origins: Fib<Vec<SiteIndex>>,
@@ -252,6 +254,13 @@ impl Domain {
     pub fn site_at(&self, place: Place) -> Option<SiteIndex> {
         let position = self.sites.iter().position(|site| site.place == place)?;
         Some(SiteIndex(position as u16))
+    }
+
+    /// Where a customer address lies by the configured routes: there packets go that a learned route
+    /// sends to it. None when it is the gateway's own, nobody's, or behind a site that is down.
+    #[must_use]
+    pub fn next_hop(&self, address: IpAddr) -> Option<RouteHop> {
+        learned::next_hop(&self.configured, &self.lookup, address)
     }
 
     /// Whether a packet out of the site's tunnels may have this source.

@@ -28,10 +28,9 @@ use routes::{add_learned, build_fib};
 use sites::{SiteNumbers, routes_up, tunnel_sockets};
 
 use super::front_end::FrontEndRoute;
-use super::learned;
 use super::{
-    Domain, Fabric, Fib, FrontEnd, HopIndex, LearnedRoutes, NextHop, ProviderHost, RouteEntry,
-    RouteHop, Site, SiteIndex, Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
+    Domain, Fabric, Fib, FrontEnd, HopIndex, LearnedRoutes, NextHop, ProviderHost, Site, SiteIndex,
+    Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
 };
 use crate::counters::DomainCounters;
 
@@ -72,8 +71,6 @@ struct Known {
     domain: Arc<Domain>,
     /// Which customer routes led somewhere, by their position in the plan.
     routes_up: Vec<bool>,
-    /// Its configured routes alone.
-    configured: Fib<RouteEntry>,
     learned: Arc<LearnedRoutes>,
     budgets: BTreeMap<IpAddr, Arc<Budget>>,
 }
@@ -138,14 +135,6 @@ impl SnapshotBuilder {
         } else {
             self.learned.insert(domain, routes);
         }
-    }
-
-    /// Where an address of a domain lies by its configured routes, which is where packets go that a
-    /// learned route sends to it. None: nowhere.
-    #[must_use]
-    pub fn next_hop(&self, domain: RoutingDomainId, address: IpAddr) -> Option<RouteHop> {
-        let known = self.known.get(&domain)?;
-        learned::next_hop(&known.configured, &known.domain.lookup, address)
     }
 
     fn learned(&self, domain: RoutingDomainId) -> &Arc<LearnedRoutes> {
@@ -346,6 +335,7 @@ impl SnapshotBuilder {
             subnets: build_subnets(plan, &lookup),
             fib,
             hop_sets,
+            configured,
             origins,
             nat: build_nat(plan, before),
             front_end_prefixes: plan.front_end_prefixes.clone(),
@@ -368,7 +358,7 @@ impl SnapshotBuilder {
             sites,
         };
         let domain = Arc::new(domain);
-        Ok(Known { plan: plan.clone(), domain, routes_up, configured, learned, budgets })
+        Ok(Known { plan: plan.clone(), domain, routes_up, learned, budgets })
     }
 
     fn build_lookup(&self, plan: &TenantPlan) -> Result<LookupTable, BuildError> {
