@@ -124,6 +124,7 @@ impl Workers {
                 front_end: port(front_end),
                 outbox,
                 inbox,
+                endpoints: None,
             });
             let mut running = Running {
                 worker,
