@@ -32,7 +32,9 @@ pub struct Echo {
 }
 
 impl Echo {
-    fn new(options: PeerOptions) -> Self {
+    /// An application without connections.
+    #[must_use]
+    pub fn new(options: PeerOptions) -> Self {
         Self { options, pending: BTreeMap::new(), events: Vec::new() }
     }
 
@@ -142,14 +144,16 @@ impl Router {
         Self { seat, address, endpoints, events, received, sent, arrived }
     }
 
-    fn handle(&mut self, now: Instant, packet: &[u8]) {
+    /// Takes a packet.
+    pub fn handle(&mut self, now: Instant, packet: &[u8]) {
         let ttl = if packet[0] >> 4 == 4 { packet[8] } else { packet[7] };
         self.arrived.push(packet.to_vec());
         // What it refuses it counts.
         let _ = self.endpoints.handle_packet(now, HERE, packet, ttl);
     }
 
-    fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
+    /// Does what is due, reads what came, and takes what it sends.
+    pub fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
         if self.endpoints.poll_timeout().is_some_and(|due| due <= now) {
             self.endpoints.handle_timeout(now);
         }
