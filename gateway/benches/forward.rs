@@ -113,6 +113,7 @@ impl Bench {
             front_end: port(),
             outbox,
             inbox,
+            endpoints: None,
         });
         let now = Instant(1_000_000_000);
         let mut bench =

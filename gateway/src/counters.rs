@@ -149,7 +149,7 @@ pub struct DomainCounters {
     pub outbound: Traffic,
     /// From anywhere to an overlay endpoint; a packet between two subnets counts both ways.
     pub inbound: Traffic,
-    /// Packets that the gateway answered itself: ARP, ND, echo, ICMP errors.
+    /// Packets for the gateway itself: ARP, ND, echo, its own TCP and UDP.
     pub punts: Counter,
     /// NAT as it stands.
     pub nat: NatGauges,
@@ -180,7 +180,7 @@ pub struct WorkerCounters {
     pub packets: Counter,
     /// Packets sent from a port.
     pub transmitted: Counter,
-    /// Packets that the gateway answered itself.
+    /// Packets for the gateway itself: answered, or given to its own endpoints.
     pub punted: Counter,
     /// Packets left to the host's kernel.
     pub ignored: Counter,
@@ -190,6 +190,8 @@ pub struct WorkerCounters {
     pub handoffs_sent: Counter,
     /// Packets taken from other workers.
     pub handoffs_received: Counter,
+    /// Packets taken from the gateway's own endpoints.
+    pub injected: Counter,
     /// Packets whose flow was compiled and current.
     pub flow_hits: Counter,
     /// Packets that took the slow path.

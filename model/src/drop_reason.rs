@@ -102,6 +102,16 @@ drop_reasons! {
     /// A packet for the gateway's own address that it does not serve.
     NotServed => "not_served",
 
+    // The gateway's own TCP and UDP.
+    /// A fragment for the gateway's own TCP or UDP endpoint.
+    EndpointFragment => "endpoint_fragment",
+    /// The tenant's rate of packets to the gateway's own TCP or UDP endpoint is used up.
+    EndpointLimited => "endpoint_limited",
+    /// The ring to the gateway's own TCP and UDP endpoint is full, or the tenant's share of it.
+    EndpointFull => "endpoint_full",
+    /// A packet of the gateway's own endpoint whose source is none of its addresses in the routing domain.
+    EndpointSource => "endpoint_source",
+
     // NAT.
     /// The routing domain has no NAT and the front end cannot be reached untranslated.
     NatAbsent => "nat_absent",

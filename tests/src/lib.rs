@@ -15,6 +15,7 @@ pub mod ovs_lab;
 pub mod ovs_topology;
 pub mod rig;
 pub mod rig_claims;
+pub mod rig_endpoint;
 pub mod rig_plan;
 pub mod rig_site;
 pub mod rig_site_claims;

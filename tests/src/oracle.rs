@@ -328,7 +328,8 @@ impl Books {
 pub fn ended(rig: &Rig) -> Result<u64, String> {
     let mut dropped = 0;
     for (index, worker) in rig.counters.iter().enumerate() {
-        let taken = worker.packets.read() + worker.handoffs_received.read();
+        let taken =
+            worker.packets.read() + worker.handoffs_received.read() + worker.injected.read();
         let ended = worker.transmitted.read()
             + worker.handoffs_sent.read()
             + worker.punted.read()

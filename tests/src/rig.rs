@@ -8,9 +8,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use nvgate::counters::{DomainTotals, WorkerCounters};
 use nvgate::dispatch::{DispatcherConfig, ResolveRequest};
+use nvgate::endpoint::{Application, Driver};
 use nvgate::io::sim::{SimRx, SimTx};
 use nvgate::io::{Capabilities, PortRole, Rx, Tx};
 use nvgate::snapshot::{LearnedRoute, Snapshot, SnapshotBuilder};
+use nvgate::worker::endpoint_ring::{EndpointEnd, pair};
 use nvgate::worker::handoff::mesh;
 use nvgate::worker::{Port, Published, Worker, WorkerSetup};
 use nvgate_deploy::host::HostView;
@@ -42,6 +44,8 @@ pub struct RigOptions {
     pub front_end: Capabilities,
     /// Frames each queue holds.
     pub queue: usize,
+    /// Whether there are rings to the gateway's own endpoints.
+    pub endpoints: bool,
 }
 
 impl Default for RigOptions {
@@ -53,6 +57,7 @@ impl Default for RigOptions {
             max_sessions: 1 << 16,
             front_end: Capabilities { checksum: false, gso: false },
             queue: 4096,
+            endpoints: false,
         }
     }
 }
@@ -84,6 +89,7 @@ pub struct Rig {
     plan: Plan,
     published: Published,
     retired: Vec<Arc<Snapshot>>,
+    endpoint_ends: Vec<EndpointEnd>,
 }
 
 impl Rig {
@@ -118,6 +124,7 @@ impl Rig {
             rx: Rx::Sim(SimRx::new(options.queue)),
             tx: Tx::Sim(SimTx::new(options.queue, capabilities)),
         };
+        let mut endpoint_ends = Vec::new();
         let workers = mesh(options.workers).into_iter().enumerate().map(|(index, ends)| {
             Worker::new(WorkerSetup {
                 dispatcher: DispatcherConfig {
@@ -133,12 +140,19 @@ impl Rig {
                 front_end: port(options.front_end),
                 outbox: ends.0,
                 inbox: ends.1,
+                endpoints: options.endpoints.then(|| {
+                    let (worker, endpoint) = pair();
+                    endpoint_ends.push(endpoint);
+                    worker
+                }),
             })
         });
+        let workers = workers.collect();
         Self {
             now: Instant(1_000_000_000),
             host,
-            workers: workers.collect(),
+            workers,
+            endpoint_ends,
             counters,
             resolve: Vec::new(),
             builder,
@@ -152,6 +166,13 @@ impl Rig {
     #[must_use]
     pub const fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// The loop of the gateway's own endpoints under `application`; the caller turns it.
+    #[must_use]
+    pub fn drive<A: Application>(&mut self, application: A) -> Driver<A> {
+        let ends = std::mem::take(&mut self.endpoint_ends);
+        Driver::new(application, Arc::clone(&self.published), ends, 11, self.now)
     }
 
     /// Puts a frame into a port's queue of one worker, as the kernel's fanout might.

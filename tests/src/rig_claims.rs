@@ -79,7 +79,8 @@ pub fn refused(rig: &Rig, reason: DropReason) {
 /// That is not so.
 pub fn accounted(rig: &Rig) {
     for worker in &rig.counters {
-        let taken = worker.packets.read() + worker.handoffs_received.read();
+        let taken =
+            worker.packets.read() + worker.handoffs_received.read() + worker.injected.read();
         let ended = worker.transmitted.read()
             + worker.handoffs_sent.read()
             + worker.punted.read()

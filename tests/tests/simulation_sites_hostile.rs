@@ -177,7 +177,8 @@ fn every_datagram_of_a_super_packet_is_opened_and_counted_once() {
 /// What workers took, and what ended.
 fn ends(rig: &Rig) -> (u64, u64) {
     let of = |worker: &nvgate::counters::WorkerCounters| {
-        let taken = worker.packets.read() + worker.handoffs_received.read();
+        let taken =
+            worker.packets.read() + worker.handoffs_received.read() + worker.injected.read();
         let ended = worker.transmitted.read()
             + worker.handoffs_sent.read()
             + worker.punted.read()

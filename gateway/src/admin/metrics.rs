@@ -95,7 +95,7 @@ fn write_ports(to: &mut Exposition, ports: &[PortStatus]) {
 
 fn write_workers(to: &mut Exposition, workers: &[WorkerStatus]) {
     type Field = fn(&WorkerStatus) -> u64;
-    let counters: [(&str, &str, Field); 11] = [
+    let counters: [(&str, &str, Field); 12] = [
         ("nvgate_worker_batches_total", "Batches with a packet.", |worker| worker.batches),
         ("nvgate_worker_packets_total", "Packets in those batches.", |worker| worker.packets),
         ("nvgate_worker_transmitted_total", "Packets sent.", |worker| worker.transmitted),
@@ -107,6 +107,9 @@ fn write_workers(to: &mut Exposition, workers: &[WorkerStatus]) {
         }),
         ("nvgate_worker_handoffs_received_total", "Packets taken from other workers.", |worker| {
             worker.handoffs_received
+        }),
+        ("nvgate_worker_injected_total", "Packets of the gateway's own endpoints.", |worker| {
+            worker.injected
         }),
         ("nvgate_worker_flow_hits_total", "Packets of a compiled flow.", |worker| worker.flow_hits),
         ("nvgate_worker_flow_misses_total", "Packets that took the slow path.", |worker| {

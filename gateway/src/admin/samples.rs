@@ -63,6 +63,7 @@ fn worker(index: u16) -> WorkerStatus {
         dropped: 7,
         handoffs_sent: 500,
         handoffs_received: 480,
+        injected: 5,
         flow_hits: 39_000,
         flow_misses: 1500,
         flow_evictions: 3,

@@ -111,6 +111,8 @@ pub struct WorkerStatus {
     pub handoffs_sent: u64,
     /// Packets taken from other workers.
     pub handoffs_received: u64,
+    /// Packets taken from the gateway's own endpoints.
+    pub injected: u64,
     /// Packets whose flow was compiled and current.
     pub flow_hits: u64,
     /// Packets that took the slow path.
@@ -136,6 +138,7 @@ impl WorkerStatus {
             dropped: counters.dropped.read(),
             handoffs_sent: counters.handoffs_sent.read(),
             handoffs_received: counters.handoffs_received.read(),
+            injected: counters.injected.read(),
             flow_hits: counters.flow_hits.read(),
             flow_misses: counters.flow_misses.read(),
             flow_evictions: counters.flow_evictions.read(),

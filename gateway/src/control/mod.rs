@@ -6,6 +6,7 @@
 
 mod config;
 mod guarded;
+pub mod speaker;
 mod status;
 pub mod threads;
 
@@ -268,8 +269,12 @@ impl Control {
         }
         let Shared { plan, published, clock, .. } = &*self.shared;
         let plan = plan.load();
-        let started =
-            self.workers.start(&plan.gateway, published, *clock, self.seed, &self.resolve_sender);
+        // No application is configured, so that nothing is punted and no thread runs for it.
+        let speaker = None;
+        let started = self
+            .workers
+            .start(&plan.gateway, published, *clock, self.seed, &self.resolve_sender, speaker)
+            .map(|_| ());
         if let Err(StartError::Port(OpenError::LinkDown { link })) = &started {
             tracing::debug!(link, "waiting for a link to come up");
             return Ok(());

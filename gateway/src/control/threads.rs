@@ -16,6 +16,7 @@ use crate::counters::WorkerCounters;
 use crate::dispatch::{DispatcherConfig, ResolveRequest};
 use crate::io::packet::{self, Admit, OpenError, PortOptions, RxCounters, TxCounters, Waker};
 use crate::io::{PortRole, Rx, Tx};
+use crate::worker::endpoint_ring::{EndpointEnd, pair};
 use crate::worker::handoff::mesh;
 use crate::worker::{Port, Published, Worker, WorkerSetup};
 
@@ -88,7 +89,14 @@ impl Workers {
         !self.threads.is_empty()
     }
 
-    /// Opens the ports and starts one thread a worker.
+    /// What each worker is woken by.
+    #[must_use]
+    pub fn wakers(&self) -> &[Waker] {
+        &self.wakers
+    }
+
+    /// Opens the ports and starts one thread a worker. With `speaker`, what the thread of the gateway's
+    /// own endpoints is woken by, there are rings to it: returned are its ends, a worker each.
     ///
     /// # Errors
     ///
@@ -100,7 +108,8 @@ impl Workers {
         clock: GatewayClock,
         seed: u64,
         resolve: &mpsc::Sender<ResolveRequest>,
-    ) -> Result<(), StartError> {
+        speaker: Option<&Waker>,
+    ) -> Result<Vec<EndpointEnd>, StartError> {
         let workers = NonZeroUsize::new(self.counters.len()).unwrap_or(plan.workers);
         let open = |link: &str, admit: Admit| {
             packet::open(&PortOptions { link, admit, workers, ring_slots: PortOptions::RING_SLOTS })
@@ -109,6 +118,7 @@ impl Workers {
         let front_end = open(&plan.front_end.link, Admit::Ip)?;
         let count = workers.get();
         let ends = mesh(count as u16).into_iter().zip(fabric.into_iter().zip(front_end));
+        let mut endpoint_ends = Vec::new();
         for (index, ((outbox, inbox), (fabric, front_end))) in ends.enumerate() {
             let worker = Worker::new(WorkerSetup {
                 dispatcher: DispatcherConfig {
@@ -124,12 +134,18 @@ impl Workers {
                 front_end: port(front_end),
                 outbox,
                 inbox,
+                endpoints: speaker.map(|_| {
+                    let (worker, endpoint) = pair();
+                    endpoint_ends.push(endpoint);
+                    worker
+                }),
             });
             let mut running = Running {
                 worker,
                 clock,
                 waker: self.wakers[index].clone(),
                 others: self.wakers.clone(),
+                speaker: speaker.cloned(),
                 stop: Arc::clone(&self.stop),
                 resolve: resolve.clone(),
             };
@@ -143,7 +159,7 @@ impl Workers {
                 }
             }
         }
-        Ok(())
+        Ok(endpoint_ends)
     }
 
     /// Makes every worker look at once whether there is something new.
@@ -181,6 +197,7 @@ struct Running {
     clock: GatewayClock,
     waker: Waker,
     others: Vec<Waker>,
+    speaker: Option<Waker>,
     stop: Arc<AtomicBool>,
     resolve: mpsc::Sender<ResolveRequest>,
 }
@@ -200,6 +217,11 @@ impl Running {
                 for index in (0..self.others.len()).filter(woken) {
                     self.others[index].wake();
                 }
+            }
+            if self.worker.take_punted()
+                && let Some(speaker) = &self.speaker
+            {
+                speaker.wake();
             }
             idle = if processed == 0 { idle + 1 } else { 0 };
             if idle >= IDLE_TURNS && !self.worker.has_handoffs() {

@@ -10,6 +10,7 @@ use nvgate_packet::icmp::{self, Problem};
 
 use super::domain_state::Asker;
 use super::egress::{Link, send};
+use super::endpoint::punted_for;
 use super::forward::link_of;
 use super::tunnels::Way;
 use super::{Dispatcher, Io, Verdict};
@@ -132,8 +133,8 @@ impl Dispatcher {
         self.answer = buffer;
     }
 
-    /// Gives a packet that `speaker` sent to the gateway's own address to the
-    /// domain's stack and sends back what that answers. The view begins at the IP header.
+    /// Gives a packet that `speaker` sent to the gateway's own address to the endpoint that
+    /// registered for it, or to the domain's stack and sends back what that answers. The view begins at the IP header.
     pub(super) fn punt(
         &mut self,
         snapshot: &Snapshot,
@@ -143,6 +144,9 @@ impl Dispatcher {
         headers: &Headers,
         io: &mut Io<'_>,
     ) -> Result<Verdict, DropReason> {
+        if let Some(service) = punted_for(domain, packet.bytes(), headers) {
+            return self.punt_to_endpoint(snapshot, domain, speaker, service, packet, headers, io);
+        }
         if !packet.complete_checksum() || packet.offload().gso.is_some() {
             return Err(DropReason::OffloadInvalid);
         }

@@ -12,7 +12,7 @@ use super::DispatcherConfig;
 use super::flow_table::{Compiled, FlowTable, NONE};
 use super::limiter::TokenBucket;
 use crate::endpoint::Endpoint;
-use crate::snapshot::Domain;
+use crate::snapshot::{Domain, Service};
 
 /// A worker's state of one routing domain.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct DomainState {
     pub(super) datagrams: [FragmentTable<Compiled>; 2],
     /// Which workers own the sockets of datagrams that this worker coordinates, by direction.
     pub(super) datagram_owners: [FragmentTable<u16>; 2],
+    /// Packets for the gateway's own endpoint, TCP and UDP.
+    punts: [TokenBucket; 2],
     /// The gateway's own addresses; made at the first packet for them.
     pub(super) endpoint: Option<Box<Endpoint>>,
 }
@@ -77,6 +79,10 @@ const NO_LINK: FlowLink = FlowLink { position: NONE, evicted: None };
 /// Neighbours that one domain may have the kernel resolve a second: the kernel's table of neighbours
 /// is small, and all tenants' (RFC 6583).
 const RESOLUTIONS_PER_SEC: u32 = 16;
+/// Packets a second of one domain for the gateway's own TCP endpoint: 5 MB of full segments.
+const TCP_PUNTS_PER_SEC: u32 = 4000;
+/// Packets a second of one domain for the gateway's own UDP endpoint: BFD every 100 ms of 200 peers.
+const UDP_PUNTS_PER_SEC: u32 = 2000;
 /// Datagrams in fragments that one domain may have under way in one direction on one worker.
 const MAX_DATAGRAMS: usize = 1024;
 /// Sessions examined for expiry in one call.
@@ -91,6 +97,8 @@ impl DomainState {
             replications: TokenBucket::new(share(domain.replications_per_sec, config), now),
             datagrams: [(); 2].map(|()| FragmentTable::new(MAX_DATAGRAMS, config.seed)),
             datagram_owners: [(); 2].map(|()| FragmentTable::new(MAX_DATAGRAMS, config.seed)),
+            punts: [TCP_PUNTS_PER_SEC, UDP_PUNTS_PER_SEC]
+                .map(|per_sec| TokenBucket::new(share(per_sec, config), now)),
             endpoint: None,
         }
     }
@@ -118,6 +126,16 @@ impl DomainState {
     /// Takes from the budget of answers to `asker`; `false` when it is used up.
     pub(super) fn may_answer(&mut self, asker: Asker, now: Instant) -> bool {
         self.answers[asker as usize].take(now)
+    }
+
+    /// Takes `packets` from the budget of the gateway's own endpoint for `service`; `false`, and
+    /// nothing is taken, when it has less.
+    pub(super) fn may_punt(&mut self, service: Service, now: Instant, packets: u64) -> bool {
+        let bucket = match service {
+            Service::Tcp => 0,
+            Service::Udp => 1,
+        };
+        self.punts[bucket].take_many(now, packets)
     }
 }
 

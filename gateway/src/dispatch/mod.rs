@@ -10,11 +10,12 @@
 mod answer;
 mod domain_state;
 mod egress;
+mod endpoint;
 mod flow_table;
 mod forward;
 mod front_end;
 mod front_end_neighbour;
-mod limiter;
+pub(crate) mod limiter;
 mod neighbour;
 mod onward;
 mod overlay;
@@ -40,6 +41,7 @@ use crate::counters::{NatGauges, WorkerCounters};
 use crate::endpoint::MAX_PACKET;
 use crate::io::{Batch, PortRole, Tx};
 use crate::snapshot::{Domain, Snapshot};
+use crate::worker::endpoint_ring::RingSender;
 use crate::worker::handoff::{Outbox, Stage};
 
 use domain_state::{Asker, DomainState};
@@ -56,7 +58,7 @@ pub enum Verdict {
     Transmit,
     /// It went to the worker that owns it.
     Handoff,
-    /// The gateway answered it itself.
+    /// It was for the gateway itself: answered, or given to its own endpoint.
     Punt,
     /// It belongs to the host's kernel, which has its own copy.
     Ignore,
@@ -79,6 +81,8 @@ pub struct Io<'a> {
     pub front_end: &'a mut Tx,
     /// Rings to the other workers.
     pub handoff: &'a mut Outbox,
+    /// The ring to the gateway's own endpoints, when they run.
+    pub punts: Option<&'a mut RingSender>,
 }
 
 /// Asks control to have the kernel resolve a neighbour.

@@ -59,7 +59,7 @@ impl Dispatcher {
 }
 
 /// The longest IP packet that reaches who sent one from `source`, in bytes.
-fn mtu_towards(
+pub(super) fn mtu_towards(
     snapshot: &Snapshot,
     domain: &Domain,
     speaker: Speaker,

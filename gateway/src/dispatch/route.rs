@@ -61,6 +61,23 @@ pub(super) fn decide_inbound(domain: &Domain, destination: IpAddr, flow: u64) ->
     decide_inside(domain, destination, flow).unwrap_or(Decision::Unreachable(DropReason::NoRoute))
 }
 
+/// Decides for a packet of the gateway's own endpoint: it goes to an endpoint, a site, or nowhere. To
+/// an own address it would come round.
+pub(super) fn decide_own(domain: &Domain, destination: IpAddr, flow: u64) -> Decision {
+    if !is_unicast(destination) || is_link_local(destination) {
+        return Decision::Discard(DropReason::Martian);
+    }
+    match decide_inbound(domain, destination, flow) {
+        Decision::Gateway => Decision::Discard(DropReason::NoRoute),
+        decision @ (Decision::Overlay(_)
+        | Decision::Site(_)
+        | Decision::Translate
+        | Decision::Untranslated
+        | Decision::Unreachable(_)
+        | Decision::Discard(_)) => decision,
+    }
+}
+
 fn decide_inside(domain: &Domain, destination: IpAddr, flow: u64) -> Option<Decision> {
     let (prefix, entry) = domain.fib.lookup(destination)?;
     Some(match entry {

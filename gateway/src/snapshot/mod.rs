@@ -8,6 +8,7 @@ mod build;
 mod fabric;
 mod fib;
 mod front_end;
+mod interest;
 mod learned;
 mod site;
 
@@ -26,6 +27,7 @@ pub use build::{BuildError, SnapshotBuilder};
 pub use fabric::{Fabric, ProviderHost};
 pub use fib::Fib;
 pub use front_end::{FrontEnd, HopIndex, NextHop};
+pub use interest::{Interest, Service};
 pub use learned::{HopSet, HopSets, LearnedRoute, LearnedRoutes, MAX_NEXT_HOPS, RouteHop};
 pub use site::{Site, SiteIndex, SiteTunnel, TunnelShared, TunnelSocket};
 
@@ -105,6 +107,8 @@ pub struct Domain {
     endpoint_sessions: Vec<Arc<Budget>>,
     /// NAT sessions of each customer address with a lookup record.
     customer_sessions: HashMap<Ipv4Addr, Arc<Budget>>,
+    /// What the gateway's own endpoint listens for.
+    pub interest: Arc<Interest>,
     /// Answers by the gateway itself a second.
     pub punts_per_sec: u32,
     /// Replicated frames a second.
@@ -267,6 +271,18 @@ impl Domain {
     #[must_use]
     pub fn originates(&self, site: SiteIndex, source: IpAddr) -> bool {
         self.origins.lookup(source).is_some_and(|(_, sites)| sites.contains(&site))
+    }
+
+    /// Whether `address` is one of the gateway's own in this domain: a default gateway.
+    #[must_use]
+    pub fn owns(&self, address: IpAddr) -> bool {
+        matches!(self.fib.exact(Prefix::host(address)), Some(RouteEntry::Gateway))
+    }
+
+    /// The gateway's own addresses in this domain.
+    pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let prefixes = self.subnets.iter().flat_map(|subnet| &subnet.prefixes);
+        prefixes.map(|prefix| prefix.lowest_host())
     }
 
     /// The default gateway's address in the subnet that holds `customer`, or the first of that

@@ -5,6 +5,7 @@
 //! simulation in tests; both hand in the time.
 
 mod announce;
+pub mod endpoint_ring;
 pub mod handoff;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::io::{BATCH, Batch, PortRole, Rx, Tx};
 use crate::snapshot::Snapshot;
 
 use announce::Announcer;
+use endpoint_ring::WorkerEnd;
 use handoff::{Inbox, Outbox};
 
 /// Where control publishes snapshots and workers find them.
@@ -47,6 +49,8 @@ pub struct WorkerSetup {
     pub outbox: Outbox,
     /// Rings from the other workers.
     pub inbox: Inbox,
+    /// Rings from and to the gateway's own endpoints, when they run.
+    pub endpoints: Option<WorkerEnd>,
 }
 
 /// One packet worker.
@@ -60,6 +64,7 @@ pub struct Worker {
     front_end: Port,
     outbox: Outbox,
     inbox: Inbox,
+    endpoints: Option<WorkerEnd>,
     announcer: Option<Announcer>,
     /// The tick in which the ports were last asked what they lost.
     losses_read: Tick,
@@ -79,6 +84,7 @@ impl Worker {
             front_end: setup.front_end,
             outbox: setup.outbox,
             inbox: setup.inbox,
+            endpoints: setup.endpoints,
             announcer,
             losses_read: Tick::default(),
         }
@@ -96,10 +102,15 @@ impl Worker {
             }
             self.adopted = Some(snapshot.generation);
         }
+        let (punts, injected) = match &mut self.endpoints {
+            Some(WorkerEnd { punts, injected }) => (Some(punts), Some(injected)),
+            None => (None, None),
+        };
         let mut io = Io {
             fabric: &mut self.fabric.tx,
             front_end: &mut self.front_end.tx,
             handoff: &mut self.outbox,
+            punts,
         };
         let dispatcher = &mut self.dispatcher;
         let mut taken = 0;
@@ -108,6 +119,13 @@ impl Worker {
             dispatcher.process_handoff(snapshot, now, stage, packet, &mut io);
         });
         self.counters.handoffs_received.add(taken);
+        if let Some(injected) = injected {
+            let count = injected.drain(BATCH, |domain, packet| {
+                dispatcher.process_injected(snapshot, now, domain, packet, &mut io);
+            });
+            self.counters.injected.add(count as u64);
+            processed += count;
+        }
         for (role, rx, counters) in [
             (PortRole::Fabric, &mut self.fabric.rx, &self.counters.fabric),
             (PortRole::FrontEnd, &mut self.front_end.rx, &self.counters.front_end),
@@ -159,10 +177,17 @@ impl Worker {
         self.outbox.take_touched()
     }
 
-    /// Whether packets from other workers wait.
+    /// Whether packets were punted to the gateway's own endpoints since the last call: their thread
+    /// may have to be woken.
+    pub fn take_punted(&mut self) -> bool {
+        self.endpoints.as_mut().is_some_and(|ends| ends.punts.take_touched())
+    }
+
+    /// Whether packets from other workers or from the gateway's own endpoints wait.
     #[must_use]
     pub fn has_handoffs(&self) -> bool {
         !self.inbox.is_empty()
+            || self.endpoints.as_ref().is_some_and(|ends| !ends.injected.is_empty())
     }
 
     /// Neighbours that the kernel should resolve, emptied by the call.

@@ -348,6 +348,8 @@ impl SnapshotBuilder {
                     IpAddr::V6(_) => None,
                 })
                 .collect(),
+            interest: before
+                .map_or_else(Arc::default, |before| Arc::clone(&before.domain.interest)),
             punts_per_sec: plan.limits.punts_per_sec,
             replications_per_sec: plan.limits.replications_per_sec,
             counters: match before {

@@ -1,0 +1,123 @@
+//! The thread of the gateway's own endpoints: waits for packets of workers, for time and for control,
+//! and turns the [`Driver`].
+//!
+//! It runs only under an application. As long as none is configured, workers have no rings, no domain
+//! registers, and nothing is punted.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::threads::GatewayClock;
+use crate::endpoint::{Application, Driver};
+use crate::io::packet::{self, Waker};
+use crate::worker::Published;
+use crate::worker::endpoint_ring::EndpointEnd;
+
+/// The longest wait, so that a stop is seen even if its wake-up was lost.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// Turns in which nothing moved before the thread waits in the kernel.
+const IDLE_TURNS: u32 = 8;
+
+/// The running thread. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Speaker {
+    thread: Option<JoinHandle<()>>,
+    waker: Waker,
+    stop: Arc<AtomicBool>,
+}
+
+impl Speaker {
+    /// Starts the thread. `rings` and `workers` are in the order of the workers; `waker` is what
+    /// those, and control after a new snapshot, wake it by.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a thread.
+    pub fn start<A: Application + Send + 'static>(
+        application: A,
+        published: Published,
+        rings: Vec<EndpointEnd>,
+        workers: Vec<Waker>,
+        (clock, seed): (GatewayClock, u64),
+        waker: Waker,
+    ) -> io::Result<Self> {
+        let stop = Arc::<AtomicBool>::default();
+        let mut running = Running {
+            driver: Driver::new(application, published, rings, seed, clock.now()),
+            clock,
+            waker: waker.clone(),
+            workers,
+            stop: Arc::clone(&stop),
+        };
+        let name = "nvgate-speaker".to_owned();
+        let thread = thread::Builder::new().name(name).spawn(move || running.run())?;
+        Ok(Self { thread: Some(thread), waker, stop })
+    }
+
+    /// Whether the thread has ended, which it does only when it panicked or was stopped.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends the thread and waits for it.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the speaker panicked");
+        }
+    }
+}
+
+impl Drop for Speaker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What the thread owns.
+struct Running<A> {
+    driver: Driver<A>,
+    clock: GatewayClock,
+    waker: Waker,
+    workers: Vec<Waker>,
+    stop: Arc<AtomicBool>,
+}
+
+impl<A: Application> Running<A> {
+    fn run(&mut self) {
+        let mut idle = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            let moved = self.driver.turn(self.clock.now());
+            let workers = &self.workers;
+            self.driver.wake_touched(|worker| {
+                if let Some(waker) = workers.get(worker) {
+                    waker.wake();
+                }
+            });
+            idle = if moved == 0 { idle + 1 } else { 0 };
+            if idle >= IDLE_TURNS && !self.driver.has_punts() {
+                self.wait();
+            }
+        }
+    }
+
+    fn wait(&self) {
+        let now = self.clock.now();
+        let due = self.driver.poll_timeout(now);
+        let timeout = due.map_or(IDLE_WAIT, |due| due.since(now).min(IDLE_WAIT));
+        if timeout.is_zero() {
+            return;
+        }
+        if let Err(error) = packet::wait(&mut [], &self.waker, timeout) {
+            tracing::error!(%error, "waiting for packets failed");
+            thread::sleep(timeout);
+        }
+    }
+}
