@@ -95,12 +95,13 @@ const FORBIDDEN_TO_SANS_IO: [&str; 15] = [
 ];
 
 /// Outside crates that one crate alone may use directly.
-const OWNED: [(&str, &str); 6] = [
+const OWNED: [(&str, &str); 7] = [
     ("boringtun", "nvgate-vpn"),
     ("x25519-dalek", "nvgate-vpn"),
     ("serde-saphyr", "nvgate-deploy"),
     ("redb", "nvgate-deploy"),
     ("smoltcp", "nvgate"),
+    ("md-5", "nvgate"),
     ("axum", "nvgate"),
 ];
 

@@ -184,6 +184,9 @@ fn a_connection_is_made_carries_data_and_ends() {
     assert!(transfer(&mut pair, there, here, &data) == data);
     pair.here.take_events();
     pair.there.take_events();
+    pair.pass(Duration::from_secs(2));
+    let timeouts = [&pair.here, &pair.there].map(|side| side.endpoints.poll_timeout());
+    assert_eq!(timeouts, [None, None], "an idle connection waits for nothing");
 
     pair.there.endpoints.close(there);
     pair.carry();
