@@ -1,6 +1,7 @@
 //! What only the whole can show: a gateway on simulated ports against a naive model, and
 //! interoperation of the running gateway with real peers.
 
+pub mod bgp_lab;
 pub mod frames;
 pub mod frames_link;
 pub mod fuzz;
