@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use nvgate_model::Asn;
@@ -36,8 +37,8 @@ pub struct PeerConfig {
     pub router_id: Ipv4Addr,
     /// The hold time that we propose.
     pub hold_time: HoldTime,
-    /// How long a connection is attempted or awaited before the next attempt, at least 1 s.
-    pub connect_retry_secs: u16,
+    /// How long a connection is attempted or awaited before the next attempt.
+    pub connect_retry_secs: NonZeroU16,
     /// What is configured of each family, by [`Family::index`]; none: not spoken with this peer.
     pub families: [Option<FamilyConfig>; 2],
     /// IPv4 routes with IPv6 next hops (RFC 8950).
@@ -418,7 +419,7 @@ pub(crate) mod tests {
             remote_asns: AsnRange::single(Asn(64_497)),
             router_id: Ipv4Addr::new(192, 0, 2, 1),
             hold_time: HoldTime::new(90).unwrap(),
-            connect_retry_secs: 30,
+            connect_retry_secs: NonZeroU16::new(30).unwrap(),
             families: [Some(family), Some(family)],
             ipv6_next_hop: false,
             extended_messages: false,

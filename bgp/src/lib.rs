@@ -17,6 +17,7 @@ mod notification;
 mod origin;
 mod reaction;
 mod role;
+pub mod session;
 pub mod wire;
 
 pub use as_path::{AsPath, AsnWidth, InvalidAsPath, Segment, SegmentKind};

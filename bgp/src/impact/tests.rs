@@ -1,4 +1,5 @@
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 
 use nvgate_model::Asn;
 
@@ -103,7 +104,7 @@ fn what_concerns_the_next_connection_only_costs_nothing() {
         |config| config.description = "uplink".into(),
         |config| config.remote_port = 1179,
         |config| config.opening = Opening::Passive,
-        |config| config.connect_retry_secs = 5,
+        |config| config.connect_retry_secs = NonZeroU16::MIN,
     ];
     for change in free {
         assert_eq!(cost(change), (Impact::default(), Impact::default()));
