@@ -7,6 +7,7 @@
 mod as_path;
 mod attribute_code;
 mod attributes;
+pub mod bmp;
 mod community;
 pub mod config;
 mod family;

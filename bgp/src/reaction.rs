@@ -54,6 +54,9 @@ pub enum AttributeFault {
     /// The AS path is malformed (section 7.2).
     #[error(transparent)]
     AsPath(#[from] InvalidAsPath),
+    /// The AS path has an AS_SET (RFC 9774 section 3).
+    #[error("the path has an AS_SET")]
+    AsSet,
     /// The attribute ends behind the attributes, or there is no room for its head (section 4).
     #[error("it ends behind the path attributes")]
     Overrun,
@@ -76,34 +79,62 @@ impl AttributeFault {
     /// What this fault costs with this attribute.
     #[must_use]
     pub fn reaction(&self, code: AttributeCode) -> Reaction {
-        let multiprotocol =
-            matches!(code, AttributeCode::MP_REACH_NLRI | AttributeCode::MP_UNREACH_NLRI);
         match self {
             Self::Length(_) | Self::Value | Self::AsPath(_) => {
                 code.on_malformed().unwrap_or(Reaction::TreatAsWithdraw)
             }
-            Self::Overrun if multiprotocol => Reaction::ResetSession,
-            Self::Flags(_) | Self::Overrun | Self::Missing => Reaction::TreatAsWithdraw,
-            Self::Repeated if multiprotocol => Reaction::ResetSession,
+            // The routes of the message are unknown (sections 3 g and 5.3).
+            Self::Flags(_) | Self::Overrun | Self::Repeated if is_multiprotocol(code) => {
+                Reaction::ResetSession
+            }
+            Self::Flags(_) | Self::AsSet | Self::Overrun | Self::Missing => {
+                Reaction::TreatAsWithdraw
+            }
             Self::Repeated | Self::Unexpected => Reaction::DiscardAttribute,
             Self::Unrecognized => Reaction::ResetSession,
         }
     }
 
-    /// The reason of the NOTIFICATION if this fault resets the session (RFC 4271 section 6.3).
+    /// The reason of the NOTIFICATION if this fault of this attribute resets the session (RFC 4271
+    /// section 6.3, RFC 4760 section 7).
     #[must_use]
-    pub const fn notification_reason(&self) -> NotificationReason {
+    pub const fn notification_reason(&self, code: AttributeCode) -> NotificationReason {
         match self {
+            Self::Flags(_) | Self::Length(_) if is_multiprotocol(code) => {
+                NotificationReason::OptionalAttribute
+            }
             Self::Flags(_) => NotificationReason::AttributeFlags,
             Self::Length(_) => NotificationReason::AttributeLength,
-            Self::AsPath(_) => NotificationReason::MalformedAsPath,
+            Self::AsPath(_) | Self::AsSet => NotificationReason::MalformedAsPath,
             Self::Missing => NotificationReason::MissingWellKnownAttribute,
-            Self::Value => NotificationReason::OptionalAttribute,
+            Self::Value => match code {
+                AttributeCode::ORIGIN => NotificationReason::InvalidOrigin,
+                AttributeCode::NEXT_HOP => NotificationReason::InvalidNextHop,
+                _ => NotificationReason::OptionalAttribute,
+            },
             Self::Overrun | Self::Repeated | Self::Unexpected => {
                 NotificationReason::MalformedAttributeList
             }
             Self::Unrecognized => NotificationReason::UnrecognizedWellKnownAttribute,
         }
+    }
+}
+
+/// Whether the attribute says which routes the message is about.
+const fn is_multiprotocol(code: AttributeCode) -> bool {
+    matches!(code, AttributeCode::MP_REACH_NLRI | AttributeCode::MP_UNREACH_NLRI)
+}
+
+impl SessionReset {
+    /// The reset for this fault of an attribute. `attribute` is the whole attribute with its flags,
+    /// code and length, which the NOTIFICATION carries unless the list is malformed (RFC 4271
+    /// section 6.3).
+    #[must_use]
+    pub fn of_attribute(code: AttributeCode, fault: &AttributeFault, attribute: &[u8]) -> Self {
+        let reason = fault.notification_reason(code);
+        let list = reason == NotificationReason::MalformedAttributeList;
+        let data = if list { &[] } else { attribute };
+        Self { notification: Notification::new(reason, data) }
     }
 }
 
@@ -120,13 +151,7 @@ impl Defect {
         attribute: &[u8],
     ) -> Result<Self, SessionReset> {
         match fault.reaction(code) {
-            Reaction::ResetSession => {
-                let reason = fault.notification_reason();
-                // A malformed list has no data (RFC 4271 section 6.3).
-                let list = reason == NotificationReason::MalformedAttributeList;
-                let data = if list { &[] } else { attribute };
-                Err(SessionReset { notification: Notification::new(reason, data) })
-            }
+            Reaction::ResetSession => Err(SessionReset::of_attribute(code, &fault, attribute)),
             reaction @ (Reaction::DiscardAttribute | Reaction::TreatAsWithdraw) => {
                 Ok(Self { code, fault, reaction })
             }
@@ -162,6 +187,10 @@ mod tests {
             (AttributeCode::MP_REACH_NLRI, Overrun, ResetSession),
             (AttributeCode::MP_REACH_NLRI, Repeated, ResetSession),
             (AttributeCode::MP_REACH_NLRI, Length(3), ResetSession),
+            (AttributeCode::MP_REACH_NLRI, Flags(0xC0), ResetSession),
+            (AttributeCode::MP_UNREACH_NLRI, Flags(0x40), ResetSession),
+            (AttributeCode::AS_PATH, AsSet, TreatAsWithdraw),
+            (AttributeCode::AS4_PATH, AsSet, TreatAsWithdraw),
             (AttributeCode(99), Unrecognized, ResetSession),
         ] {
             assert_eq!(fault.reaction(code), reaction, "{code}: {fault}");
@@ -179,6 +208,25 @@ mod tests {
         let twice = Defect::new(AttributeCode::MP_REACH_NLRI, AttributeFault::Repeated, &attribute);
         let notification = Notification::new(NotificationReason::MalformedAttributeList, &[]);
         assert_eq!(twice, Err(SessionReset { notification }));
+    }
+
+    #[test]
+    fn a_reset_says_what_is_wrong_with_which_attribute() {
+        use AttributeFault::*;
+        use NotificationReason::*;
+        for (code, fault, reason) in [
+            (AttributeCode::ORIGIN, Value, InvalidOrigin),
+            (AttributeCode::NEXT_HOP, Value, InvalidNextHop),
+            (AttributeCode::MP_REACH_NLRI, Value, OptionalAttribute),
+            (AttributeCode::MP_REACH_NLRI, Length(4), OptionalAttribute),
+            (AttributeCode::MP_UNREACH_NLRI, Flags(0xC0), OptionalAttribute),
+            (AttributeCode::MULTI_EXIT_DISC, Length(3), AttributeLength),
+            (AttributeCode::MULTI_EXIT_DISC, Flags(0xC0), AttributeFlags),
+            (AttributeCode::AS_PATH, AsSet, MalformedAsPath),
+            (AttributeCode::COMMUNITIES, Overrun, MalformedAttributeList),
+        ] {
+            assert_eq!(fault.notification_reason(code), reason, "{code}: {fault}");
+        }
     }
 
     #[test]

@@ -4,17 +4,29 @@
 //! the standards ask for. This keeps no state; what both ends agreed on comes in as a [`Codec`].
 //! Sessions call it, and BMP.
 
+#[cfg(test)]
+mod arbitrary;
+mod attribute;
+mod block;
 mod capability;
+mod exercise;
 mod header;
+mod multiprotocol;
+mod nlri;
 mod open;
+mod packer;
 mod refresh;
 mod update;
 
+pub use block::{AttributeBlock, Unsendable};
 pub use capability::{AddPathMode, Capability, ExtendedNextHop, GracefulRestart, RestartFamily};
+pub use exercise::exercise;
 pub use header::{Frame, MessageType, encode_keepalive, encode_notification, frame};
+pub use nlri::Nlris;
 pub use open::{Open, OpenTooLong, encode_open};
+pub use packer::UpdatePacker;
 pub use refresh::{RefreshKind, RouteRefresh, encode_refresh};
-pub use update::Update;
+pub use update::{Announced, Update};
 
 use crate::as_path::AsnWidth;
 use crate::notification::{Notification, NotificationReason};
@@ -25,7 +37,8 @@ use crate::reaction::SessionReset;
 pub struct Codec {
     /// The octets of an AS number in AS_PATH and AGGREGATOR (RFC 6793).
     pub asn_width: AsnWidth,
-    /// The longest message, in both directions.
+    /// The longest message that is sent. What is received may be longer: who announced extended
+    /// messages takes them whatever the peer announced (RFC 8654 section 4), so [`frame`] is told.
     pub max_message: MessageLimit,
     /// Whether received NLRI have path identifiers, by [`Family::index`](crate::Family::index)
     /// (RFC 7911).
@@ -61,6 +74,7 @@ pub enum NeighborKind {
 }
 
 /// A message, checked.
+#[expect(clippy::large_enum_variant, reason = "nearly all messages are of the large one")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message<'a> {
     /// The first message of each end.

@@ -123,7 +123,7 @@ impl Open {
 }
 
 /// Appends an OPEN. What is in the two octets for the AS is AS_TRANS, if the AS has no room there
-/// (RFC 6793 section 9). More than 255 bytes of capabilities are sent as RFC 9072 says.
+/// (RFC 6793 section 9): then the capability must be among those given. More than 255 bytes of capabilities are sent as RFC 9072 says.
 ///
 /// # Errors
 ///

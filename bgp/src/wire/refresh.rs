@@ -7,7 +7,8 @@ use crate::notification::NotificationReason;
 use crate::reaction::SessionReset;
 
 /// A ROUTE-REFRESH message. One for a family that was not negotiated is ignored (RFC 2918
-/// section 4).
+/// section 4). Outbound route filters behind it, which this speaker never offers to take, are not
+/// looked at (RFC 5291).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RouteRefresh {
     /// The family, implemented or not.
@@ -16,7 +17,8 @@ pub struct RouteRefresh {
     pub kind: RefreshKind,
 }
 
-/// The subtypes (RFC 7313 section 3.2).
+/// The subtypes (RFC 7313 section 3.2). Where the peer did not announce them, the octet is reserved
+/// and all of them mean a request (RFC 2918 section 3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum RefreshKind {
     /// 0: all routes of the family are wanted again.
