@@ -9,7 +9,9 @@ mod attribute_code;
 mod attributes;
 pub mod bmp;
 mod community;
+pub mod config;
 mod family;
+pub mod impact;
 mod inline_bytes;
 mod neighbor_kind;
 mod nlri;
@@ -18,6 +20,7 @@ mod origin;
 pub mod policy;
 mod reaction;
 mod role;
+pub mod session;
 pub mod wire;
 
 pub use as_path::{AsPath, AsnWidth, InvalidAsPath, Segment, SegmentKind};
