@@ -8,6 +8,7 @@ mod as_path;
 mod attribute_code;
 mod attributes;
 mod community;
+pub mod decision;
 mod family;
 mod inline_bytes;
 mod nlri;
