@@ -15,6 +15,7 @@ mod nlri;
 mod notification;
 mod origin;
 mod reaction;
+pub mod rib;
 mod role;
 
 pub use as_path::{AsPath, AsnWidth, InvalidAsPath, Segment, SegmentKind};
