@@ -235,6 +235,7 @@ impl<N: Network> FamilyTable<N> {
             companions.clear();
             return group.end_walk(place, sink);
         }
+        let was_last = group.members[place].position == group.journal.start();
         let slice = group.slice(&self.prefixes, &group.members[place]);
         group.choose_companions(place, &slice, companions);
         let mut told =
@@ -248,7 +249,9 @@ impl<N: Network> FamilyTable<N> {
             }
         }
         drained.progress = group.progress(place, !rest.is_empty());
-        self.trim(usize::from(number));
+        if was_last {
+            self.trim(usize::from(number));
+        }
         drained
     }
 

@@ -195,8 +195,8 @@ impl Group {
         }
     }
 
-    /// Whether the same attributes come from another peer, and one of the two is a member: a member
-    /// is not told what it taught (RFC 4271 section 9.1.3 asks for no loops; RFC 4456 section 6).
+    /// Whether the same attributes come from another peer, and one of the two is a member: members
+    /// are not told what they taught, so the one has to hear of it and the other to forget it.
     fn moves(&self, old: Out, update: Update) -> bool {
         let member = |peer| self.member_place(peer).is_ok();
         old.attributes.is_some()

@@ -49,6 +49,11 @@ impl Journal {
         Self { entries: VecDeque::new(), start: 0 }
     }
 
+    /// The number of the first entry. All members stand there or behind it.
+    pub(super) const fn start(&self) -> Position {
+        self.start
+    }
+
     /// The number that the next entry will have.
     pub(super) fn end(&self) -> Position {
         self.start + self.entries.len() as u64
