@@ -6,7 +6,8 @@ use super::buffer::WriteBuffer;
 use super::event::{Closed, Direction, Endpoints};
 use super::fsm::State;
 use super::negotiate::Negotiated;
-use crate::wire::{Codec, MessageLimit, NeighborKind, Open};
+use crate::neighbor_kind::NeighborKind;
+use crate::wire::{Codec, MessageLimit, Open};
 
 /// What a [`Connection`](super::Connection) is at the moment.
 #[derive(Debug, Default)]

@@ -8,12 +8,12 @@ use super::Endpoints;
 use crate::as_path::AsnWidth;
 use crate::config::{AsnRange, GracefulRestart, HoldTime, PeerConfig};
 use crate::family::Family;
+use crate::neighbor_kind::NeighborKind;
 use crate::notification::{Notification, NotificationReason};
 use crate::reaction::SessionReset;
 use crate::role::Role;
 use crate::wire::{
-    self, AddPathMode, Capability, Codec, ExtendedNextHop, MessageLimit, NeighborKind, Open,
-    RestartFamily,
+    self, AddPathMode, Capability, Codec, ExtendedNextHop, MessageLimit, Open, RestartFamily,
 };
 
 /// What an established session agreed on.

@@ -218,7 +218,7 @@ fn a_restarting_speaker_says_so_and_afterwards_that_it_forwards() {
     let restart = |rig: &Rig, connection: Connection| {
         let bytes = rig.session.poll_transmit(connection);
         let frame = wire::frame(bytes, wire::MessageLimit::Standard).unwrap().unwrap();
-        let codec = Codec::initial(wire::NeighborKind::External);
+        let codec = Codec::initial(crate::NeighborKind::External);
         let Ok(wire::Message::Open(open)) = wire::decode(frame, &codec) else { panic!() };
         let restart = open.graceful_restart().unwrap().clone();
         let kept: Vec<bool> =

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use nvgate_model::{Asn, Instant};
 
+use crate::NeighborKind;
 use crate::config::tests::peer_config;
 use crate::config::{AsnRange, GracefulRestart, PeerConfig, RestartTime};
 use crate::impact::{self, Impact};
 use crate::session::negotiate::local_open;
 use crate::session::*;
-use crate::wire::{Message, MessageLimit, NeighborKind, Open, encode_notification, encode_open};
+use crate::wire::{Message, MessageLimit, Open, encode_notification, encode_open};
 
 pub(super) struct Rig {
     pub session: Session,
