@@ -238,8 +238,13 @@ impl<N: Network> FamilyTable<N> {
         let was_last = group.members[place].position == group.journal.start();
         let slice = group.slice(&self.prefixes, &group.members[place]);
         group.choose_companions(place, &slice, companions);
-        let mut told =
-            Telling { group, prefixes: &self.prefixes, shared, drained: Drained::default() };
+        let mut told = Telling {
+            group,
+            prefixes: &self.prefixes,
+            shared,
+            drained: Drained::default(),
+            routes: Vec::new(),
+        };
         let rest = told.tell(&slice, sink);
         let mut drained = told.drained;
         group.advance(place, &slice, &rest);
@@ -338,6 +343,8 @@ struct Telling<'a, N> {
     prefixes: &'a Prefixes<N>,
     shared: &'a Shared,
     drained: Drained,
+    /// The routes of one call, in memory that the next one uses again.
+    routes: Vec<Nlri>,
 }
 
 impl<N: Network> Telling<'_, N> {
@@ -345,14 +352,17 @@ impl<N: Network> Telling<'_, N> {
     fn tell(&mut self, slice: &Slice, sink: &mut impl UpdateSink) -> Vec<u32> {
         let mut rest = Vec::new();
         self.withdraw(&slice.withdraw, &mut rest, sink);
-        let mut announce: Vec<(u32, u32)> =
-            slice.announce.iter().map(|(id, slot)| (id.place() as u32, *slot)).collect();
-        announce.sort_unstable();
+        let mut announce = slice.announce.clone();
+        announce.sort_unstable_by_key(|(id, slot)| (id.place(), *slot));
+        let slots: Vec<u32> = announce.iter().map(|(_, slot)| *slot).collect();
+        let mut told = 0;
         for alike in announce.chunk_by(|a, b| a.0 == b.0) {
+            let slots = &slots[told..told + alike.len()];
+            told += alike.len();
             if rest.is_empty() {
-                self.announce(Index::new(alike[0].0 as usize), alike, &mut rest, sink);
+                self.announce(alike[0].0, slots, &mut rest, sink);
             } else {
-                rest.extend(alike.iter().map(|(_, slot)| slot));
+                rest.extend(slots);
             }
         }
         rest
@@ -367,9 +377,8 @@ impl<N: Network> Telling<'_, N> {
         if slots.is_empty() {
             return 0;
         }
-        let routes: Vec<Nlri> =
-            slots.iter().map(|slot| self.group.nlri(self.prefixes, *slot)).collect();
-        let taken = sink.withdraw(N::FAMILY, &routes).min(slots.len());
+        self.collect(slots);
+        let taken = sink.withdraw(N::FAMILY, &self.routes).min(slots.len());
         self.drained.withdrawn += taken;
         rest.extend(&slots[taken..]);
         taken
@@ -378,23 +387,24 @@ impl<N: Network> Telling<'_, N> {
     fn announce(
         &mut self,
         id: AttributesId,
-        slots: &[(u32, u32)],
+        slots: &[u32],
         rest: &mut Vec<u32>,
         sink: &mut impl UpdateSink,
     ) {
-        let routes: Vec<Nlri> =
-            slots.iter().map(|(_, slot)| self.group.nlri(self.prefixes, *slot)).collect();
-        match sink.announce(&self.shared.arena[id], &routes) {
+        self.collect(slots);
+        match sink.announce(&self.shared.arena[id], &self.routes) {
             Taken::Routes(taken) => {
                 let taken = taken.min(slots.len());
                 self.drained.announced += taken;
-                rest.extend(slots[taken..].iter().map(|(_, slot)| slot));
+                rest.extend(&slots[taken..]);
             }
-            Taken::TooLong => {
-                let slots: Vec<u32> = slots.iter().map(|(_, slot)| *slot).collect();
-                self.drained.too_long += self.withdraw(&slots, rest, sink);
-            }
+            Taken::TooLong => self.drained.too_long += self.withdraw(slots, rest, sink),
         }
+    }
+
+    fn collect(&mut self, slots: &[u32]) {
+        self.routes.clear();
+        self.routes.extend(slots.iter().map(|slot| self.group.nlri(self.prefixes, *slot)));
     }
 }
 
