@@ -88,7 +88,7 @@ pub enum Opening {
     Dynamic,
 }
 
-/// An AS number shown to a peer instead of ours.
+/// An AS number shown to a peer instead of ours (RFC 7705 section 3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LocalAs {
     /// The number in OPEN and in front of paths.
@@ -210,12 +210,13 @@ pub struct InvalidMd5Key(pub usize);
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ShutdownText(Box<str>);
 
-/// What becomes of private AS numbers in paths sent to an external peer.
+/// What becomes of private AS numbers (RFC 6996) in paths sent to an external peer. The peer's own
+/// number stays in any case, so that it sees its own loops.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PrivateAsns {
     /// They stay.
     Keep,
-    /// They go if the path has no other.
+    /// They go if the path has no others but the peer's.
     RemoveIfAll,
     /// They go.
     Remove,
@@ -260,6 +261,13 @@ impl AddPathSend {
     }
 }
 
+/// The range of one number.
+impl From<Asn> for AsnRange {
+    fn from(asn: Asn) -> Self {
+        Self::single(asn)
+    }
+}
+
 impl AsnRange {
     /// The numbers from `first` to `last`.
     ///
@@ -278,6 +286,24 @@ impl AsnRange {
     #[must_use]
     pub const fn single(asn: Asn) -> Self {
         Self { first: asn, last: asn }
+    }
+
+    /// The least number.
+    #[must_use]
+    pub const fn first(&self) -> Asn {
+        self.first
+    }
+
+    /// The greatest number.
+    #[must_use]
+    pub const fn last(&self) -> Asn {
+        self.last
+    }
+
+    /// The least range that has all numbers of both.
+    #[must_use]
+    pub fn widened(self, other: Self) -> Self {
+        Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }
 
     /// Whether the number is one of them.

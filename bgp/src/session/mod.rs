@@ -66,6 +66,7 @@ pub struct Session {
 }
 
 /// A message for the speaker, from an established session.
+#[expect(clippy::large_enum_variant, reason = "nearly all messages are of the large one")]
 #[derive(Debug)]
 pub enum Received<'a> {
     /// Routes, or an End-of-RIB.
