@@ -10,10 +10,11 @@ use std::process::Command;
 use std::time::Instant as Clock;
 
 use nvgate_bgp::decision::Options;
+use nvgate_bgp::policy::RuleId;
 use nvgate_bgp::rib::{
     ExportVerdict, Exported, GroupFacts, GroupIndex, ImportVerdict, Imported, PathsOut, PeerFacts,
-    PeerKind, PeerSlot, Policies, Progress, Resolution, RouteSource, RuleId, SawPrefix, Table,
-    TableConfig, TableLimits, Taken, UpdateSink,
+    PeerKind, PeerSlot, Policies, Progress, Resolution, RouteSource, SawPrefix, Table, TableConfig,
+    TableLimits, Taken, UpdateSink,
 };
 use nvgate_bgp::{AsPath, Attributes, Community, Family, Nlri, Origin};
 use nvgate_model::{Asn, Instant, Prefix};
@@ -32,8 +33,9 @@ impl Policies for Ebgp {
     fn import(&self, _: PeerSlot, _: Prefix, _: &Attributes) -> Imported {
         Imported {
             verdict: ImportVerdict::Unchanged,
-            rule: RuleId::default(),
+            rule: RuleId::DEFAULT,
             weight: 0,
+            discard: false,
             saw_prefix: SawPrefix::No,
         }
     }

@@ -6,7 +6,7 @@ use super::attributes::AttributesId;
 use super::family_table::{FamilyTable, PATHS_MAX, Shared};
 use super::group::{Group, GroupIndex, Held, PathsOut, Update};
 use super::peers::{PeerKind, PeerSlot};
-use super::policies::{ExportVerdict, Policies, RouteSource, SawPrefix};
+use super::policies::{ExportVerdict, Origination, Policies, RouteSource, SawPrefix};
 use super::prefixes::{Network, PrefixIndex};
 use super::routes::{RouteIndex, chain};
 use super::table::TableConfig;
@@ -18,6 +18,7 @@ use crate::decision::{Standing, select};
 pub(super) struct Memo {
     held: AttributesId,
     source: PeerSlot,
+    origination: Origination,
     sent: Option<AttributesId>,
 }
 
@@ -183,9 +184,11 @@ impl<N: Network> FamilyTable<N> {
     ) -> Option<AttributesId> {
         let route = &self.routes[route];
         let (held, source) = (route.imported?, route.peer);
+        let origination = route.import().origination;
         if let Some(Some(memo)) = self.memos.get(number)
             && memo.held == held
             && memo.source == source
+            && memo.origination == origination
         {
             return memo.sent.map(|id| shared.arena.retain(id));
         }
@@ -194,7 +197,7 @@ impl<N: Network> FamilyTable<N> {
         let (taught_by, reflected) = {
             let taught_by = match shared.peers.peer(source) {
                 Some(peer) => RouteSource::Peer(source, &peer.facts),
-                None => RouteSource::Local,
+                None => RouteSource::Local(origination),
             };
             (taught_by, reflected(&shared.config, taught_by, kind, &shared.arena[held]))
         };
@@ -215,25 +218,18 @@ impl<N: Network> FamilyTable<N> {
             None => shared.arena.retain(held),
         });
         if saw_prefix == SawPrefix::No {
-            self.remember(shared, number, held, source, sent);
+            self.remember(shared, number, Memo { held, source, origination, sent });
         }
         sent
     }
 
-    fn remember(
-        &mut self,
-        shared: &mut Shared,
-        number: usize,
-        held: AttributesId,
-        source: PeerSlot,
-        sent: Option<AttributesId>,
-    ) {
+    fn remember(&mut self, shared: &mut Shared, number: usize, memo: Memo) {
         if self.memos.len() <= number {
             self.memos.resize_with(number + 1, || None);
         }
-        shared.arena.retain(held);
-        sent.map(|id| shared.arena.retain(id));
-        if let Some(old) = self.memos[number].replace(Memo { held, source, sent }) {
+        shared.arena.retain(memo.held);
+        memo.sent.map(|id| shared.arena.retain(id));
+        if let Some(old) = self.memos[number].replace(memo) {
             shared.arena.release(old.held);
             old.sent.into_iter().for_each(|id| shared.arena.release(id));
         }
@@ -249,7 +245,7 @@ fn reflected<'a>(
     held: &'a Attributes,
 ) -> Option<Cow<'a, Attributes>> {
     let teacher = match source {
-        RouteSource::Local => None,
+        RouteSource::Local(_) => None,
         RouteSource::Peer(_, facts) => Some(facts).filter(|facts| facts.kind != PeerKind::External),
     };
     match (teacher, kind) {

@@ -2,7 +2,7 @@
 
 use nvgate_model::Prefix;
 
-use super::attributes::{Arena, AttributesId};
+use super::attributes::Arena;
 use super::export::Memo;
 use super::group::Group;
 use super::hash::Seed;
@@ -14,6 +14,7 @@ use super::routes::{Import, Offer, Route, RouteIndex, chain};
 use super::slab::Slab;
 use super::table::{Refused, TableConfig};
 use crate::decision::Verdict;
+use crate::family::Family;
 use crate::nlri::{Nlri, PathId};
 
 /// The most paths that a peer may announce for one prefix (RFC 7911 sets no bound).
@@ -43,7 +44,13 @@ pub(super) struct FamilyTable<N> {
 }
 
 impl Shared {
-    fn hold(&mut self, peer: PeerSlot, import: Import) {
+    /// Takes the references of an imported route of a family, and counts it for its peer.
+    fn hold(&mut self, peer: PeerSlot, family: Family, import: Import) {
+        if import.imported.is_ok()
+            && let Some(peer) = self.peers.peer_mut(peer)
+        {
+            peer.accepted[family.index()] += 1;
+        }
         match import.imported {
             Ok(id) if peer == PeerSlot::LOCAL => drop(self.arena.retain(id)),
             Ok(id) => self.arena.retain_import(id, &mut self.next_hops),
@@ -51,7 +58,12 @@ impl Shared {
         }
     }
 
-    fn drop_import(&mut self, peer: PeerSlot, import: Import) {
+    fn drop_import(&mut self, peer: PeerSlot, family: Family, import: Import) {
+        if import.imported.is_ok()
+            && let Some(peer) = self.peers.peer_mut(peer)
+        {
+            peer.accepted[family.index()] -= 1;
+        }
         match import.imported {
             Ok(id) if peer == PeerSlot::LOCAL => self.arena.release(id),
             Ok(id) => self.arena.release_import(id, &mut self.next_hops),
@@ -99,7 +111,7 @@ impl<N: Network> FamilyTable<N> {
             return Err(Refused::TablePrefixes);
         };
         shared.arena.retain(offer.received);
-        shared.hold(peer, offer.import);
+        shared.hold(peer, N::FAMILY, offer.import);
         let mut route = Route::new(peer, nlri.path_id, offer);
         route.epoch = epoch;
         route.learned_secs = now_secs;
@@ -159,9 +171,9 @@ impl<N: Network> FamilyTable<N> {
             return;
         }
         let peer = self.routes[index].peer;
-        shared.hold(peer, import);
-        self.note_change(shared, prefix, index, import.imported.ok());
-        shared.drop_import(peer, old);
+        shared.hold(peer, N::FAMILY, import);
+        self.note_change(shared, prefix, index, Some(import));
+        shared.drop_import(peer, N::FAMILY, old);
         let route = &mut self.routes[index];
         route.set_import(import);
         match (old.imported, import.imported) {
@@ -271,29 +283,30 @@ impl<N: Network> FamilyTable<N> {
         if route.imported.is_some() {
             self.mark_dirty(prefix);
         }
-        shared.drop_import(route.peer, route.import());
+        shared.drop_import(route.peer, N::FAMILY, route.import());
         shared.arena.release(route.received);
         uncount_route::<N>(shared, route.peer);
     }
 
-    /// Notes at the prefix that a route in use gets these attributes, or goes.
+    /// Notes at the prefix that import says this of a route in use, or that it goes.
     fn note_change(
         &mut self,
         shared: &Shared,
         prefix: PrefixIndex<N>,
         index: RouteIndex,
-        new: Option<AttributesId>,
+        new: Option<Import>,
     ) {
         let route = &self.routes[index];
         let entry = &mut self.prefixes[prefix];
         if route.verdict == Some(Verdict::Best) {
             entry.set(Flag::NewBest);
         }
-        let next_hop = |id: AttributesId| {
-            let attributes = &shared.arena[id];
-            (attributes.next_hop, attributes.rare().and_then(|rare| rare.link_local_next_hop))
+        let way = |import: Import| {
+            let attributes = &shared.arena[import.imported.ok()?];
+            let link_local = attributes.rare().and_then(|rare| rare.link_local_next_hop);
+            Some((attributes.next_hop, link_local, import.discard))
         };
-        if route.is_used() && route.imported.map(next_hop) != new.map(next_hop) {
+        if route.is_used() && way(route.import()) != new.and_then(way) {
             entry.set(Flag::NewNextHops);
         }
     }

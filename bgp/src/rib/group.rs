@@ -93,6 +93,10 @@ pub(super) struct Group {
     pub(super) members: Vec<Member>,
     /// Slots that are held.
     pub(super) held: usize,
+    /// Slots that are announced.
+    pub(super) announced: usize,
+    /// How many changes members were to be told of so far.
+    pub(super) changes: u64,
     /// No member was told anything at or behind this.
     pub(super) reached: Position,
     /// The end of the journal when a member last walked: it may hold what entries before say it
@@ -113,6 +117,8 @@ impl Group {
             journal: Journal::new(),
             members: Vec::new(),
             held: 0,
+            announced: 0,
+            changes: 0,
             reached: 0,
             walk_fence: 0,
             building: Some(building),
@@ -138,6 +144,8 @@ impl Group {
             journal: self.journal.clone(),
             members: moved,
             held: self.held,
+            announced: self.announced,
+            changes: self.changes,
             reached: self.reached,
             walk_fence: self.walk_fence,
             building: self.building,
@@ -183,8 +191,11 @@ impl Group {
         if told {
             let absent = self.absent(pending, old, update.old_source);
             out.changed = self.journal.append(Entry { slot, absent });
+            self.changes += 1;
         }
         self.put(slot, out);
+        self.announced += usize::from(out.attributes.is_some());
+        self.announced -= usize::from(old.attributes.is_some());
         let holds = out.attributes.is_some() || told;
         self.held = self.held + usize::from(holds) - usize::from(held);
         self.compact_if_long();

@@ -9,6 +9,10 @@ use super::slab::Index;
 use super::sweep::Lap;
 
 impl<N: Network> FamilyTable<N> {
+    pub(super) fn group(&self, group: GroupIndex) -> Option<&Group> {
+        self.groups.get(usize::from(group.number))?.as_ref()
+    }
+
     pub(super) fn group_mut(&mut self, group: GroupIndex) -> Option<&mut Group> {
         self.groups.get_mut(usize::from(group.number))?.as_mut()
     }

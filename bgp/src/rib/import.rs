@@ -5,7 +5,7 @@ use nvgate_model::Prefix;
 use super::attributes::AttributesId;
 use super::family_table::Shared;
 use super::peers::{PeerKind, PeerSlot};
-use super::policies::{ImportVerdict, Policies, SawPrefix};
+use super::policies::{ImportVerdict, Origination, Policies, SawPrefix};
 use super::routes::Import;
 use super::table::TableConfig;
 use crate::attributes::Attributes;
@@ -63,7 +63,13 @@ fn import(
     if kind.is_some_and(|kind| kind != PeerKind::External)
         && was_reflected_here(&shared.config, attributes)
     {
-        let barred = Import { imported: Err(Barred::Loop), rule: None, weight: 0 };
+        let barred = Import {
+            imported: Err(Barred::Loop),
+            rule: None,
+            weight: 0,
+            discard: false,
+            origination: Origination(0),
+        };
         return (barred, SawPrefix::No);
     }
     let answer = policies.import(peer, prefix, attributes);
@@ -74,7 +80,14 @@ fn import(
         ImportVerdict::Loop => Err(Barred::Loop),
         ImportVerdict::Leak => Err(Barred::Leak),
     };
-    (Import { imported, rule: Some(answer.rule), weight: answer.weight }, answer.saw_prefix)
+    let import = Import {
+        imported,
+        rule: Some(answer.rule),
+        weight: answer.weight,
+        discard: answer.discard,
+        origination: Origination(0),
+    };
+    (import, answer.saw_prefix)
 }
 
 /// Whether the route has been here: we brought it into the AS, or our cluster reflected it (RFC 4456

@@ -43,7 +43,7 @@ pub use member::Walk;
 pub use next_hops::{NextHopChange, Resolution};
 pub use peers::{PEERS_MAX, PeerFacts, PeerKind, PeerSlot, TooManyPeers};
 pub use policies::{
-    ExportVerdict, Exported, ImportVerdict, Imported, Policies, RouteSource, RuleId, SawPrefix,
+    ExportVerdict, Exported, ImportVerdict, Imported, Origination, Policies, RouteSource, SawPrefix,
 };
 pub use sweep::SWEEP_BATCH;
 pub use table::{Announced, Reach, Refused, RouteChange, Table, TableConfig, TableLimits, Via};

@@ -54,6 +54,8 @@ pub(super) struct Peer {
     pub(super) facts: PeerFacts,
     /// Routes held of each family.
     pub(super) routes: [u32; 2],
+    /// Those of them that import let in.
+    pub(super) accepted: [u32; 2],
     /// A route announced in an earlier epoch of its family is stale.
     pub(super) epochs: [u16; 2],
     /// The session ended: routes are removed until the end of the lap.
@@ -122,10 +124,19 @@ impl Peer {
 }
 
 impl Peers {
+    /// Has every peer's routes judged and decided anew until the end of the lap.
+    pub(super) fn judge_anew(&mut self, until: Lap) {
+        for peer in self.slots.iter_mut().flatten() {
+            peer.reimport = Some(until);
+            peer.redecide = Some(until);
+        }
+    }
+
     pub(super) fn insert(&mut self, facts: PeerFacts) -> Result<PeerSlot, TooManyPeers> {
         let peer = Peer {
             facts,
             routes: [0; 2],
+            accepted: [0; 2],
             epochs: [0; 2],
             gone: None,
             unstale: [None; 2],

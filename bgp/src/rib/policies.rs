@@ -5,10 +5,12 @@ use nvgate_model::Prefix;
 use super::group::GroupIndex;
 use super::peers::{PeerFacts, PeerSlot};
 use crate::attributes::Attributes;
+use crate::policy::RuleId;
 
-/// The rule that decided about a route. The table keeps it and shows it, no more.
+/// Why this speaker originates a route, as a number whose meaning is the owner's: export is told it,
+/// the table keeps it and shows it, no more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct RuleId(pub u16);
+pub struct Origination(pub u32);
 
 /// The policies of a place's peers. Both questions must have the same answer each time until the
 /// table is told of a change by `reimport` or `reexport`.
@@ -31,8 +33,8 @@ pub trait Policies {
 /// Who taught a route that goes out.
 #[derive(Clone, Copy, Debug)]
 pub enum RouteSource<'a> {
-    /// This speaker.
-    Local,
+    /// This speaker, for this reason.
+    Local(Origination),
     /// A peer.
     Peer(PeerSlot, &'a PeerFacts),
 }
@@ -46,6 +48,8 @@ pub struct Imported {
     pub rule: RuleId,
     /// Preference within this speaker, before everything else; higher wins.
     pub weight: u16,
+    /// Whether packets that take the route are discarded (RFC 7999).
+    pub discard: bool,
     /// Whether the answer depends on more than the attributes.
     pub saw_prefix: SawPrefix,
 }

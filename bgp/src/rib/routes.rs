@@ -2,10 +2,11 @@
 
 use super::attributes::AttributesId;
 use super::peers::PeerSlot;
-use super::policies::RuleId;
+use super::policies::Origination;
 use super::slab::{Index, Slab};
 use crate::decision::{Barred, Verdict};
 use crate::nlri::PathId;
+use crate::policy::RuleId;
 
 pub(super) type RouteIndex = Index<Route>;
 
@@ -16,7 +17,7 @@ pub(super) struct Route {
     pub(super) next: Option<RouteIndex>,
     /// When it was announced with these attributes: seconds since the gateway started.
     pub(super) learned_secs: u32,
-    /// The path identifier, if `flags` say that there is one.
+    /// The path identifier, if `flags` say that there is one; else why it is originated.
     path_id: u32,
     pub(super) received: AttributesId,
     /// None if import did not let it in.
@@ -37,6 +38,7 @@ const USED: u8 = 2;
 const LOOP: u8 = 4;
 const LEAK: u8 = 8;
 const HAS_RULE: u8 = 16;
+const DISCARD: u8 = 32;
 
 /// A route as import made it, before a table holds it.
 #[derive(Clone, Copy)]
@@ -52,6 +54,10 @@ pub(super) struct Import {
     /// None if policy was not asked.
     pub(super) rule: Option<RuleId>,
     pub(super) weight: u16,
+    /// Packets are discarded.
+    pub(super) discard: bool,
+    /// Why this speaker originates it; 0 if it does not.
+    pub(super) origination: Origination,
 }
 
 impl Route {
@@ -64,7 +70,7 @@ impl Route {
             imported: None,
             peer,
             epoch: 0,
-            rule: RuleId::default(),
+            rule: RuleId::DEFAULT,
             weight: 0,
             verdict: None,
             flags: if path_id.is_some() { HAS_PATH_ID } else { 0 },
@@ -85,12 +91,25 @@ impl Route {
             _ => Barred::Leak,
         };
         let rule = (self.flags & HAS_RULE != 0).then_some(self.rule);
-        Import { imported: self.imported.ok_or(barred), rule, weight: self.weight }
+        let learned_path = self.flags & HAS_PATH_ID != 0;
+        Import {
+            imported: self.imported.ok_or(barred),
+            rule,
+            weight: self.weight,
+            discard: self.is_discarded(),
+            origination: Origination(if learned_path { 0 } else { self.path_id }),
+        }
     }
 
     /// Notes what import said. References are the caller's.
     pub(super) fn set_import(&mut self, import: Import) {
-        self.flags &= !(LOOP | LEAK | HAS_RULE);
+        self.flags &= !(LOOP | LEAK | HAS_RULE | DISCARD);
+        if import.discard {
+            self.flags |= DISCARD;
+        }
+        if self.flags & HAS_PATH_ID == 0 {
+            self.path_id = import.origination.0;
+        }
         if let Some(rule) = import.rule {
             self.rule = rule;
             self.flags |= HAS_RULE;
@@ -107,6 +126,11 @@ impl Route {
     /// Whether packets take it, as last decided.
     pub(super) const fn is_used(&self) -> bool {
         self.flags & USED != 0
+    }
+
+    /// Whether packets that take it are discarded.
+    pub(super) const fn is_discarded(&self) -> bool {
+        self.flags & DISCARD != 0
     }
 
     pub(super) const fn set_used(&mut self, used: bool) {
@@ -132,13 +156,31 @@ mod tests {
     }
 
     #[test]
+    fn why_a_route_is_originated_is_kept() {
+        let received = Index::new(0);
+        let import = |origination| Import {
+            imported: Ok(received),
+            rule: None,
+            weight: 0,
+            discard: false,
+            origination: Origination(origination),
+        };
+        let offer = Offer { received, import: import(9) };
+        let mut route = Route::new(PeerSlot::LOCAL, None, offer);
+        assert!(route.import() == import(9) && route.path_id().is_none());
+        route.set_import(import(0));
+        assert!(route.import() == import(0));
+    }
+
+    #[test]
     fn what_import_said_is_kept() {
         let received = Index::new(0);
         for imported in
             [Ok(Index::new(1)), Err(Barred::Rejected), Err(Barred::Loop), Err(Barred::Leak)]
         {
-            let rule = imported.is_ok().then_some(RuleId(7));
-            let import = Import { imported, rule, weight: 3 };
+            let rule = imported.is_ok().then_some(RuleId::OWN_AS);
+            let discard = imported.is_ok();
+            let import = Import { imported, rule, weight: 3, discard, origination: Origination(0) };
             let mut route = Route::new(PeerSlot(1), Some(PathId(0)), Offer { received, import });
             route.set_used(true);
             assert!(route.import() == import && route.is_used());

@@ -7,13 +7,13 @@ use nvgate_model::{Instant, Prefix};
 use super::attributes::Arena;
 use super::drain::{Drained, UpdateSink};
 use super::family_table::{FamilyTable, Shared};
-use super::group::{Group, GroupFacts, GroupIndex, TooManyGroups};
+use super::group::{Group, GroupFacts, GroupIndex, PathsOut, TooManyGroups};
 use super::hash::Seed;
 use super::import::ImportMemo;
 use super::member::{Member, Walk};
 use super::next_hops::{NextHopChange, NextHops, Resolution};
-use super::peers::{PeerFacts, PeerSlot, Peers, TooManyPeers};
-use super::policies::Policies;
+use super::peers::{PeerFacts, PeerKind, PeerSlot, Peers, TooManyPeers};
+use super::policies::{Origination, Policies};
 use super::prefixes::{Flag, Network};
 use super::routes::{Import, Offer, chain};
 use super::sweep::Sweep;
@@ -89,6 +89,8 @@ pub enum Reach {
     Gone,
     /// This speaker originates it: the place knows how.
     Local,
+    /// Packets to it are discarded (RFC 7999).
+    Discard,
     /// By these next hops, ascending: which of the routes is the best makes no difference here.
     Via(Vec<Via>),
 }
@@ -181,6 +183,45 @@ impl Table {
         self.shared.peers.peer(peer).map(|peer| &peer.facts)
     }
 
+    /// Lets the place have another configuration from now on. Routes beyond new limits stay; what
+    /// else changes is judged and decided anew by the next sweep.
+    pub fn reconfigure(&mut self, config: TableConfig) {
+        let old = std::mem::replace(&mut self.shared.config, config);
+        if (TableConfig { limits: config.limits, ..old }) != config {
+            let until = self.sweep.until();
+            self.shared.peers.judge_anew(until);
+        }
+    }
+
+    /// How many of the peer's routes of the family import let in.
+    #[must_use]
+    pub fn accepted_count(&self, peer: PeerSlot, family: Family) -> u32 {
+        self.shared.peers.peer(peer).map_or(0, |peer| peer.accepted[family.index()])
+    }
+
+    /// How many routes the group's members are told, those that one taught itself included.
+    #[must_use]
+    pub fn announced_count(&self, group: GroupIndex) -> usize {
+        view_family!(self, group.family, |table| {
+            table.group(group).map_or(0, |group| group.announced)
+        })
+    }
+
+    /// How many changes a group's members were to be told of so far: when this grows, there is
+    /// something to drain.
+    #[must_use]
+    pub fn change_count(&self, group: GroupIndex) -> u64 {
+        view_family!(self, group.family, |table| {
+            table.group(group).map_or(0, |group| group.changes)
+        })
+    }
+
+    /// Whether [`poll_change`](Self::poll_change) has something to say.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !(self.ipv4.changes.is_empty() && self.ipv6.changes.is_empty())
+    }
+
     /// How many routes of the family the peer has.
     #[must_use]
     pub fn route_count(&self, peer: PeerSlot, family: Family) -> u32 {
@@ -256,7 +297,7 @@ impl Table {
         for_family!(self, nlri.family(), |table| table.withdraw(&mut self.shared, peer, nlri))
     }
 
-    /// Originates a route, or replaces it.
+    /// Originates a route, or replaces it. Export is told `origination`.
     ///
     /// # Errors
     ///
@@ -265,12 +306,14 @@ impl Table {
         &mut self,
         prefix: Prefix,
         attributes: &Attributes,
+        origination: Origination,
         now: Instant,
     ) -> Result<(), Refused> {
         let limit = self.shared.config.limits.attribute_bytes;
         let received =
             self.shared.arena.intern_within(attributes, limit).ok_or(Refused::TableBytes)?;
-        let import = Import { imported: Ok(received), rule: None, weight: 0 };
+        let import =
+            Import { imported: Ok(received), rule: None, weight: 0, discard: false, origination };
         let offer = Offer { received, import };
         let nlri = Nlri::from(prefix);
         let stored = for_family!(self, nlri.family(), |table| {
@@ -394,6 +437,20 @@ impl Table {
                 group.reexport = Some(self.sweep.until());
             }
         });
+    }
+
+    /// What a group's members are to us, and which paths they get, from now on; that there are
+    /// several cannot change. Everything it announces is exported anew by the next sweep.
+    pub fn change_group(&mut self, group: GroupIndex, kind: PeerKind, paths: PathsOut) {
+        for_family!(self, group.family, |table| {
+            if let Some(group) = table.group_mut(group) {
+                group.facts.kind = kind;
+                if (group.facts.paths == PathsOut::Best) == (paths == PathsOut::Best) {
+                    group.facts.paths = paths;
+                }
+            }
+        });
+        self.reexport(group);
     }
 
     /// Closes a group; its members are told nothing more. Time is that of all prefixes.
@@ -538,6 +595,7 @@ impl<N: Network> FamilyTable<N> {
         let now = match hops.first() {
             None => Reach::Gone,
             Some(_) if used.iter().any(|route| route.peer == PeerSlot::LOCAL) => Reach::Local,
+            Some(_) if used.iter().any(|route| route.is_discarded()) => Reach::Discard,
             Some(_) => Reach::Via(hops),
         };
         self.prefixes.remove_idle(index);

@@ -7,12 +7,13 @@ use nvgate_model::Prefix;
 use super::family_table::{FamilyTable, Shared};
 use super::group::GroupIndex;
 use super::peers::PeerSlot;
-use super::policies::RuleId;
+use super::policies::Origination;
 use super::prefixes::{Network, PrefixIndex};
 use super::routes::{RouteIndex, chain};
 use crate::attributes::Attributes;
 use crate::decision::Verdict;
 use crate::nlri::{Nlri, PathId};
+use crate::policy::RuleId;
 
 /// A route that is held, with what became of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +22,8 @@ pub struct RouteView {
     pub nlri: Nlri,
     /// Who announced it; [`PeerSlot::LOCAL`] for this speaker.
     pub peer: PeerSlot,
+    /// Why this speaker originates it, if it does.
+    pub origination: Origination,
     /// When it was announced with these attributes: seconds since the gateway started.
     pub learned_secs: u32,
     /// What was received.
@@ -32,6 +35,8 @@ pub struct RouteView {
     pub rule: Option<RuleId>,
     /// The weight that import gave it.
     pub weight: u16,
+    /// Packets that take it are discarded.
+    pub discard: bool,
     /// Its peer restarts, or refreshes its routes, and has not announced it again (RFC 4724).
     pub stale: bool,
     /// The best, or the step at which it lost; none while that waits to be decided.
@@ -127,11 +132,13 @@ impl<N: Network> FamilyTable<N> {
         RouteView {
             nlri: Nlri { prefix, path_id: route.path_id() },
             peer: route.peer,
+            origination: route.import().origination,
             learned_secs: route.learned_secs,
             received: shared.arena[route.received].clone(),
             imported: route.imported.map(|id| shared.arena[id].clone()),
             rule: route.import().rule,
             weight: route.weight,
+            discard: route.is_discarded(),
             stale: peer.is_some_and(|peer| peer.is_stale(N::FAMILY, route.epoch)),
             verdict: route.verdict,
             used: route.is_used(),

@@ -13,7 +13,8 @@ use crate::attributes::Attributes;
 use crate::family::Family;
 use crate::nlri::{Nlri, PathId};
 use crate::rib::{
-    GroupFacts, GroupIndex, NextHopChange, PathsOut, PeerKind, PeerSlot, Reach, Resolution, Table,
+    GroupFacts, GroupIndex, NextHopChange, Origination, PathsOut, PeerKind, PeerSlot, Reach,
+    Resolution, Table,
 };
 
 #[derive(Clone, Debug)]
@@ -193,7 +194,7 @@ impl Bench {
             }
             Op::Originate(prefix, number) => {
                 let (prefix, received) = (prefix_of(prefix), attributes(number));
-                self.table.originate(prefix, &received, Instant(0)).unwrap();
+                self.table.originate(prefix, &received, Origination(0), Instant(0)).unwrap();
                 let held = Held { received, stale: false };
                 self.model.routes.insert((prefix, PeerSlot::LOCAL, None), held);
             }
@@ -369,7 +370,9 @@ impl Bench {
         while let Some(change) = self.table.poll_change() {
             match change.now {
                 Reach::Gone => drop(self.told.remove(&change.prefix)),
-                now @ (Reach::Local | Reach::Via(_)) => drop(self.told.insert(change.prefix, now)),
+                now @ (Reach::Local | Reach::Discard | Reach::Via(_)) => {
+                    drop(self.told.insert(change.prefix, now))
+                }
             }
         }
     }

@@ -8,8 +8,8 @@ use super::lab::{
 use crate::attributes::Attributes;
 use crate::nlri::Nlri;
 use crate::rib::{
-    Announced, GroupFacts, PATHS_MAX, PathsOut, PeerKind, PeerSlot, Progress, Refused, Resolution,
-    Table, TableConfig, TableLimits,
+    Announced, GroupFacts, Origination, PATHS_MAX, PathsOut, PeerKind, PeerSlot, Progress, Refused,
+    Resolution, Table, TableConfig, TableLimits,
 };
 
 const NOW: Instant = Instant(0);
@@ -68,7 +68,7 @@ fn a_table_has_at_most_its_prefixes_whoever_announces_them() {
     let ipv6 = Nlri::from(prefix("2001:db8::/32"));
     assert_eq!(announce(&mut table, other, 0, &[nlri(1), ipv6]).stored, 2);
     assert_eq!(announce(&mut table, one, 0, &[nlri(2)]), refused(0, 1, Refused::TablePrefixes));
-    let originated = table.originate(nlri(2).prefix, &attributes(0), NOW);
+    let originated = table.originate(nlri(2).prefix, &attributes(0), Origination(0), NOW);
     assert_eq!(originated, Err(Refused::TablePrefixes));
     assert_eq!(table.prefix_count(), 2);
     table.recount();
@@ -175,7 +175,7 @@ fn routes_whose_attributes_fit_no_message_are_withdrawn_and_counted() {
     let originate = |table: &mut Table, attributes: &Attributes| {
         let prefixes: [Prefix; 2] = [nlri(1).prefix, nlri(2).prefix];
         for prefix in prefixes {
-            table.originate(prefix, attributes, NOW).unwrap();
+            table.originate(prefix, attributes, Origination(0), NOW).unwrap();
         }
         settle(table, &policies);
     };

@@ -12,8 +12,8 @@ use crate::attributes::Attributes;
 use crate::family::Family;
 use crate::nlri::Nlri;
 use crate::rib::{
-    Drained, GroupFacts, GroupIndex, PathsOut, PeerKind, PeerSlot, Progress, Resolution, SLICE_MAX,
-    Table, Walk,
+    Drained, GroupFacts, GroupIndex, Origination, PathsOut, PeerKind, PeerSlot, Progress,
+    Resolution, SLICE_MAX, Table, Walk,
 };
 
 const NOW: Instant = Instant(0);
@@ -207,7 +207,10 @@ fn reflected(teacher: Option<PeerKind>, kind: PeerKind, number: u8) -> Option<At
             place.announce(peer, number, &[nlri(0)]);
         }
         None => {
-            place.table.originate(nlri(0).prefix, &attributes(number), NOW).unwrap();
+            place
+                .table
+                .originate(nlri(0).prefix, &attributes(number), Origination(0), NOW)
+                .unwrap();
             settle(&mut place.table, &place.policies);
         }
     }

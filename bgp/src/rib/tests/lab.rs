@@ -12,9 +12,10 @@ use crate::decision::{MedComparison, MultipathPath, Options};
 use crate::family::Family;
 use crate::nlri::{Nlri, PathId};
 use crate::origin::Origin;
+use crate::policy::RuleId;
 use crate::rib::{
-    ExportVerdict, Exported, GroupIndex, ImportVerdict, Imported, PeerFacts, PeerKind, PeerSlot,
-    Policies, RouteSource, RuleId, SawPrefix, Table, TableConfig, TableLimits, Taken, UpdateSink,
+    ExportVerdict, Exported, GroupIndex, ImportVerdict, Imported, Origination, PeerFacts, PeerKind,
+    PeerSlot, Policies, RouteSource, SawPrefix, Table, TableConfig, TableLimits, Taken, UpdateSink,
 };
 
 pub(super) const ROUTER_ID: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
@@ -90,6 +91,7 @@ impl Policies for NumberedPolicies {
     fn import(&self, peer: PeerSlot, prefix: Prefix, received: &Attributes) -> Imported {
         self.asked.set(self.asked.get() + 1);
         let number = self.import.get(&peer).copied().unwrap_or(0);
+        let rule = RuleId::configured(usize::from(number)).unwrap();
         let (verdict, weight, saw_prefix) = match number {
             1 if is_odd(prefix) => (ImportVerdict::Rejected, 0, SawPrefix::Yes),
             1 => (ImportVerdict::Unchanged, 0, SawPrefix::Yes),
@@ -103,7 +105,7 @@ impl Policies for NumberedPolicies {
             5 => (ImportVerdict::Unchanged, 5, SawPrefix::No),
             _ => (ImportVerdict::Unchanged, 0, SawPrefix::No),
         };
-        Imported { verdict, rule: RuleId(u16::from(number)), weight, saw_prefix }
+        Imported { verdict, rule, weight, discard: number == 6, saw_prefix }
     }
 
     fn export(
@@ -115,7 +117,7 @@ impl Policies for NumberedPolicies {
     ) -> Exported {
         self.asked.set(self.asked.get() + 1);
         let from = match source {
-            RouteSource::Local => 0,
+            RouteSource::Local(_) => 0,
             RouteSource::Peer(_, facts) => facts.router_id.octets()[3],
         };
         let (verdict, saw_prefix) = match self.export.get(&group).copied().unwrap_or(0) {
@@ -134,6 +136,9 @@ impl Policies for NumberedPolicies {
                 (ExportVerdict::Changed(changed), SawPrefix::No)
             }
             5 => (ExportVerdict::Rejected, SawPrefix::No),
+            6 if matches!(source, RouteSource::Local(Origination(1))) => {
+                (ExportVerdict::Rejected, SawPrefix::No)
+            }
             _ => (ExportVerdict::Unchanged, SawPrefix::No),
         };
         Exported { verdict, saw_prefix }

@@ -10,9 +10,10 @@ use crate::attributes::Attributes;
 use crate::community::Community;
 use crate::decision::{Barred, Verdict};
 use crate::nlri::PathId;
+use crate::policy::RuleId;
 use crate::rib::{
-    ExportVerdict, GroupFacts, GroupIndex, ImportVerdict, PathsOut, PeerFacts, PeerKind, PeerSlot,
-    Policies, Reach, Resolution, RouteSource, RuleId, Via,
+    ExportVerdict, GroupFacts, GroupIndex, ImportVerdict, Origination, PathsOut, PeerFacts,
+    PeerKind, PeerSlot, Policies, Reach, Resolution, RouteSource, Via,
 };
 
 /// What is held.
@@ -226,8 +227,9 @@ impl Model {
     ) -> Option<(PeerSlot, Attributes)> {
         let mut attributes = route.imported.clone()?;
         let teacher = self.peers.get(&route.peer);
-        let source =
-            teacher.map_or(RouteSource::Local, |facts| RouteSource::Peer(route.peer, facts));
+        let source = teacher.map_or(RouteSource::Local(Origination(0)), |facts| {
+            RouteSource::Peer(route.peer, facts)
+        });
         let teacher = teacher.filter(|teacher| teacher.kind != PeerKind::External);
         if kind == PeerKind::External {
             attributes.edit_rare(|rare| {

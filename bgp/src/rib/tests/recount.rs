@@ -18,6 +18,7 @@ use crate::rib::table::Table;
 struct Counted {
     references: BTreeMap<usize, (u32, u32)>,
     routes: BTreeMap<(PeerSlot, Family), u32>,
+    accepted: BTreeMap<(PeerSlot, Family), u32>,
     populated: usize,
 }
 
@@ -36,6 +37,8 @@ impl Table {
             for family in Family::ALL {
                 let routes = counted.routes.get(&(slot, family)).copied().unwrap_or(0);
                 assert_eq!(peer.routes[family.index()], routes);
+                let accepted = counted.accepted.get(&(slot, family)).copied().unwrap_or(0);
+                assert_eq!(peer.accepted[family.index()], accepted);
             }
         }
         let mut uses: BTreeMap<IpAddr, u32> = BTreeMap::new();
@@ -101,9 +104,14 @@ impl<N: Network> FamilyTable<N> {
                     let count = counted.references.entry(id.place()).or_default();
                     count.0 += 1;
                     count.1 += u32::from(route.peer != PeerSlot::LOCAL);
+                    *counted.accepted.entry((route.peer, N::FAMILY)).or_default() += 1;
                 }
                 *counted.routes.entry((route.peer, N::FAMILY)).or_default() += 1;
             }
+        }
+        for group in self.groups.iter().flatten() {
+            let announced = group.outs.iter().filter(|out| out.attributes.is_some()).count();
+            assert_eq!(group.announced, announced);
         }
         for out in self.groups.iter().flatten().flat_map(|group| &group.outs) {
             if let Some(id) = out.attributes {

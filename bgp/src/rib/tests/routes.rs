@@ -9,8 +9,8 @@ use crate::decision::{Barred, Verdict};
 use crate::family::Family;
 use crate::nlri::Nlri;
 use crate::rib::{
-    Explanation, NextHopChange, PeerKind, PeerSlot, Reach, Resolution, RouteChange, RouteFilter,
-    Table, Via,
+    Explanation, GroupFacts, NextHopChange, Origination, PathsOut, PeerKind, PeerSlot, Reach,
+    Resolution, RouteChange, RouteFilter, Table, TableConfig, Via,
 };
 
 const NOW: Instant = Instant(0);
@@ -201,15 +201,73 @@ fn what_is_announced_unchanged_changes_nothing() {
 fn changes_of_a_prefix_are_told_once_as_what_holds_now() {
     let mut table = table();
     let policies = NumberedPolicies::default();
-    table.originate(nlri(1).prefix, &attributes(0), NOW).unwrap();
+    table.originate(nlri(1).prefix, &attributes(0), Origination(0), NOW).unwrap();
     settle(&mut table, &policies);
     assert!(table.retract(nlri(1).prefix) && !table.retract(nlri(1).prefix));
     settle(&mut table, &policies);
-    table.originate(nlri(1).prefix, &attributes(4), NOW).unwrap();
+    table.originate(nlri(1).prefix, &attributes(4), Origination(0), NOW).unwrap();
     settle(&mut table, &policies);
     let local = RouteChange { prefix: nlri(1).prefix, now: Reach::Local };
     assert_eq!(changes(&mut table), [local]);
     assert_eq!(table.explain(nlri(2).prefix), Explanation::default());
+}
+
+#[test]
+fn a_route_that_discards_is_told_as_such_also_when_only_that_changed() {
+    let mut table = table();
+    let mut policies = NumberedPolicies::default();
+    let peer = table.add_peer(facts(PeerKind::External, 1)).unwrap();
+    announce(&mut table, peer, 1, &[nlri(1)]);
+    table.handle_next_hop(next_hop(1), reachable(1));
+    settle(&mut table, &policies);
+    let prefix = nlri(1).prefix;
+    let via = vec![Via { peer, next_hop: next_hop(1), link_local: None }];
+    for (number, now) in [(0, Reach::Via(via.clone())), (6, Reach::Discard), (0, Reach::Via(via))] {
+        policies.import.insert(peer, number);
+        table.reimport(peer);
+        settle(&mut table, &policies);
+        assert_eq!(table.explain(prefix).routes[0].discard, number == 6);
+        assert_eq!(changes(&mut table), [RouteChange { prefix, now }]);
+    }
+}
+
+#[test]
+fn export_is_told_why_a_route_is_originated_and_asked_again_when_that_changes() {
+    let mut table = table();
+    let mut policies = NumberedPolicies::default();
+    let facts = GroupFacts { family: V4, kind: PeerKind::External, paths: PathsOut::Best };
+    let group = table.open_group(facts).unwrap();
+    policies.export.insert(group, 6);
+    for (origination, announced) in [(0, 2), (1, 0), (2, 2)] {
+        for number in [1, 2] {
+            let origination = Origination(origination);
+            table.originate(nlri(number).prefix, &attributes(0), origination, NOW).unwrap();
+        }
+        settle(&mut table, &policies);
+        assert_eq!(table.announced_count(group), announced);
+        let shown = table.explain(nlri(1).prefix).routes[0].origination;
+        assert_eq!(shown, Origination(origination));
+    }
+}
+
+#[test]
+fn another_cluster_is_looked_for_in_what_is_held_already() {
+    let mut table = table();
+    let policies = NumberedPolicies::default();
+    let peer = table.add_peer(facts(PeerKind::Client, 1)).unwrap();
+    table.handle_next_hop(next_hop(0), reachable(1));
+    announce(&mut table, peer, 0xc0, &[nlri(1)]);
+    table.handle_next_hop(next_hop(0), reachable(1));
+    settle(&mut table, &policies);
+    let verdict = |table: &Table| table.explain(nlri(1).prefix).routes[0].verdict;
+    assert_eq!(verdict(&table), Some(Verdict::Best));
+    table.reconfigure(TableConfig { cluster_id: super::lab::ROUTER_ID, ..config() });
+    settle(&mut table, &policies);
+    assert_eq!(verdict(&table), Some(Verdict::Barred(Barred::Loop)));
+    table.reconfigure(config());
+    settle(&mut table, &policies);
+    assert_eq!(verdict(&table), Some(Verdict::Best));
+    assert_eq!(table.accepted_count(peer, V4), 1);
 }
 
 #[test]
