@@ -119,6 +119,14 @@ impl Core {
         self.events.len()
     }
 
+    /// Whether the beginning or the end of a session waits to be told.
+    pub(super) fn has_news(&self) -> bool {
+        self.events.iter().any(|event| match event {
+            SessionEvent::Established(_) | SessionEvent::Down(_) => true,
+            SessionEvent::Connect(_) | SessionEvent::Close(..) | SessionEvent::Ended => false,
+        })
+    }
+
     /// The next event. A connection's name is free once its end was told.
     pub(super) fn poll_event(&mut self) -> Option<SessionEvent> {
         let event = self.events.pop_front()?;

@@ -252,10 +252,14 @@ impl Session {
         sent
     }
 
-    /// The next message for the speaker. All others that wait are handled on the way.
+    /// The next message for the speaker. All others that wait are handled on the way. None as long
+    /// as the event waits that says of which session it is.
     pub fn poll_message(&mut self, now: Instant) -> Option<Received<'_>> {
         for connection in Connection::ALL {
             self.open_up(now, connection);
+        }
+        if self.core.has_news() {
+            return None;
         }
         let connection = self.core.established()?;
         let input = &mut self.input[connection.index()];

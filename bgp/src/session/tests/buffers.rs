@@ -7,6 +7,16 @@ use crate::session::*;
 use Connection::First;
 
 #[test]
+fn no_update_comes_before_its_session_was_told_of() {
+    let mut rig = Rig::at(State::OpenConfirm, peer_config());
+    let bytes = [keepalive(), update()].concat();
+    rig.session.handle_bytes(First, &bytes);
+    assert!(rig.session.poll_message(rig.now).is_none() && rig.session.has_message());
+    assert!(matches!(rig.session.poll_event(), Some(SessionEvent::Established(_))));
+    assert!(matches!(rig.session.poll_message(rig.now), Some(Received::Update(_))));
+}
+
+#[test]
 fn messages_may_come_a_byte_at_a_time() {
     let config = peer_config();
     let mut rig = Rig::passive(config.clone());

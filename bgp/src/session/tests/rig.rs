@@ -17,6 +17,8 @@ use crate::wire::{Message, MessageLimit, Open, encode_notification, encode_open}
 pub(super) struct Rig {
     pub session: Session,
     pub now: Instant,
+    /// Events that had to be taken for messages to come.
+    told: Vec<SessionEvent>,
 }
 
 /// What was sent, without what routes are made of.
@@ -100,7 +102,7 @@ impl Rig {
         let now = Instant::default() + seconds(1000);
         let mut session = Session::new(Arc::new(config), 7);
         session.start(now);
-        Self { session, now }
+        Self { session, now, told: Vec::new() }
     }
 
     /// A session that waits for its peer, so that no attempts of its own are in the way.
@@ -141,13 +143,19 @@ impl Rig {
 
     pub(super) fn messages(&mut self) -> Vec<String> {
         let mut messages = Vec::new();
-        while let Some(received) = self.session.poll_message(self.now) {
-            messages.push(match received {
-                Received::Update(_) => "update".to_owned(),
-                Received::Refresh(family, kind) => format!("{kind:?} {family}"),
-            });
+        loop {
+            while let Some(received) = self.session.poll_message(self.now) {
+                messages.push(match received {
+                    Received::Update(_) => "update".to_owned(),
+                    Received::Refresh(family, kind) => format!("{kind:?} {family}"),
+                });
+            }
+            let before = self.told.len();
+            self.told.extend(std::iter::from_fn(|| self.session.poll_event()));
+            if self.told.len() == before {
+                return messages;
+            }
         }
-        messages
     }
 
     /// TCP takes everything.
@@ -158,7 +166,9 @@ impl Rig {
     }
 
     pub(super) fn events(&mut self) -> Vec<SessionEvent> {
-        std::iter::from_fn(|| self.session.poll_event()).collect()
+        let mut told = std::mem::take(&mut self.told);
+        told.extend(std::iter::from_fn(|| self.session.poll_event()));
+        told
     }
 
     /// Time goes on to the next timer, which is this one, and it is served.
