@@ -127,7 +127,8 @@ fn the_name_of_a_table_is_cut_between_letters() {
 #[test]
 fn each_update_is_monitored_by_itself_with_the_flags_of_its_table() {
     let codec = Codec::initial(NeighborKind::Internal);
-    let update = encoded(|out| UpdatePacker::new(out, &codec).end_of_rib(Family::Ipv4Unicast));
+    let update =
+        encoded(|out| assert!(UpdatePacker::new(out, &codec).end_of_rib(Family::Ipv4Unicast)));
     let two = [&update[..], &update].concat();
     let peer = [0; 8];
     let table = [0, 0, 0, 0, 0, 0, 0, 7];

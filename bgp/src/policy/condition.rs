@@ -6,6 +6,7 @@ use nvgate_model::Asn;
 
 use crate::as_path::AsPath;
 use crate::attributes::Attributes;
+use crate::config::AsnRange;
 use crate::origin::Origin;
 
 use super::community::CommunityTest;
@@ -54,13 +55,6 @@ pub enum AsPathTest {
     Neighbor(AsnSet),
     /// The length that the decision compares lies within these bounds.
     Length(HopRange),
-}
-
-/// AS numbers from one to another, both included.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct AsnRange {
-    first: Asn,
-    last: Asn,
 }
 
 /// AS numbers as few ascending ranges.
@@ -173,27 +167,6 @@ impl AsPathTest {
     }
 }
 
-impl AsnRange {
-    /// The numbers from `first` to `last`.
-    ///
-    /// # Errors
-    ///
-    /// `last` is less than `first`.
-    pub const fn new(first: Asn, last: Asn) -> Result<Self, InvalidRange> {
-        if first.0 <= last.0 {
-            return Ok(Self { first, last });
-        }
-        Err(InvalidRange { what: "AS numbers", first: first.0, last: last.0 })
-    }
-}
-
-/// The range of one number.
-impl From<Asn> for AsnRange {
-    fn from(asn: Asn) -> Self {
-        Self { first: asn, last: asn }
-    }
-}
-
 impl AsnSet {
     /// The set of these ranges, in any order.
     ///
@@ -205,12 +178,12 @@ impl AsnSet {
             return Err(EmptyList("AS numbers"));
         }
         let mut sorted = ranges.to_vec();
-        sorted.sort_unstable_by_key(|range| range.first);
+        sorted.sort_unstable_by_key(|range| range.first());
         let mut merged: Vec<AsnRange> = Vec::with_capacity(sorted.len());
         for range in sorted {
-            match merged.last_mut().filter(|last| range.first <= last.last) {
-                Some(last) => last.last = last.last.max(range.last),
-                None => merged.push(range),
+            match merged.last_mut() {
+                Some(last) if range.first() <= last.last() => *last = last.widened(range),
+                Some(_) | None => merged.push(range),
             }
         }
         Ok(Self(merged.into()))
@@ -219,8 +192,8 @@ impl AsnSet {
     /// Whether one of the ranges has `asn`.
     #[must_use]
     pub fn contains(&self, asn: Asn) -> bool {
-        let behind = self.0.partition_point(|range| range.first <= asn);
-        behind.checked_sub(1).is_some_and(|index| asn <= self.0[index].last)
+        let behind = self.0.partition_point(|range| range.first() <= asn);
+        behind.checked_sub(1).is_some_and(|index| self.0[index].contains(asn))
     }
 }
 

@@ -9,6 +9,7 @@ use nvgate_model::{Asn, Prefix};
 use crate::as_path::AsPath;
 use crate::attributes::{Attributes, RareAttributes};
 use crate::community::Community;
+use crate::config::LocalAs;
 use crate::family::Family;
 use crate::neighbor_kind::NeighborKind;
 use crate::role::Role;
@@ -17,7 +18,7 @@ use super::Policy;
 use super::community::{self, AnyCommunity};
 use super::route::{Change, NextHopChange, Outcome, Route, RouteSource, Saw, Step, Verdict};
 use super::rule_id::RuleId;
-use super::session::{LocalAs, PrivateAsRemoval};
+use super::session::PrivateAsRemoval;
 use super::tenant::TenantExport;
 
 /// Everything that decides what neighbours are told. Neighbours for which it is equal can share an
@@ -360,7 +361,8 @@ impl ExportTo {
             return held.clone();
         };
         let session_asn = self.session_asn();
-        let mut path = private_as.map_or_else(|| held.clone(), |removal| removal.applied(held));
+        let mut path =
+            private_as.map_or_else(|| held.clone(), |removal| removal.applied(held, session_asn));
         if let Some(overridden) = overridden {
             path = path.mapped(|asn| Some(if asn == *overridden { session_asn } else { asn }));
         }
@@ -369,7 +371,7 @@ impl ExportTo {
         for same in prepended.chunk_by(|one, next| one == next).rev() {
             path = path.prepended(same[0], same.len() as u8);
         }
-        if local_as.is_some_and(|local| local.show_own) {
+        if local_as.is_some_and(|local| !local.replace_as) {
             path = path.prepended(*own_asn, 1);
         }
         path.prepended(session_asn, 1)

@@ -8,6 +8,7 @@ use nvgate_model::{Asn, Prefix};
 
 use crate::attributes::Attributes;
 use crate::community::Community;
+use crate::config::LocalAs;
 use crate::neighbor_kind::NeighborKind;
 use crate::role::Role;
 
@@ -15,7 +16,6 @@ use super::action::is_next_hop;
 use super::front_end::FrontEndImport;
 use super::route::{Change, Outcome, Route, Saw, Step, Verdict};
 use super::rule_id::RuleId;
-use super::session::LocalAs;
 use super::tenant::TenantImport;
 use super::{Policy, community};
 
@@ -223,7 +223,7 @@ impl Import {
         if received.local_preference.is_some() {
             change.attributes.to_mut().local_preference = None;
         }
-        if let Some(local) = self.local_as.filter(|local| local.prepend_inbound) {
+        if let Some(local) = self.local_as.filter(|local| !local.no_prepend) {
             change.attributes.to_mut().as_path = received.as_path.prepended(local.asn, 1);
         }
         Ok(())

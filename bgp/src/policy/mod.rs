@@ -7,6 +7,7 @@
 //! Everything is a pure function of a route, its attributes and the configuration.
 
 use crate::attributes::Attributes;
+pub use crate::config::{AsnRange, LocalAs, PrivateAsns};
 
 mod action;
 mod community;
@@ -28,8 +29,8 @@ pub use community::{
     AnyCommunity, CommunityChange, CommunityPattern, CommunityTest, InvalidAnyCommunity, Quantifier,
 };
 pub use condition::{
-    AddressSet, AsPathTest, AsnRange, AsnSet, Comparison, Condition, DEFAULT_LOCAL_PREFERENCE,
-    EmptyList, HopRange, InvalidRange, SourceSet,
+    AddressSet, AsPathTest, AsnSet, Comparison, Condition, DEFAULT_LOCAL_PREFERENCE, EmptyList,
+    HopRange, InvalidRange, SourceSet,
 };
 pub use export::{Export, ExportGuard, ExportTo, NextHopRule, OwnNextHops};
 pub use front_end::FrontEndImport;
@@ -38,7 +39,7 @@ pub use martians::Martians;
 pub use prefix_list::{InvalidPrefixRange, PrefixList, PrefixRange};
 pub use route::{Change, Outcome, Route, RouteSource, Site, SourceKind, Step, Teacher, Verdict};
 pub use rule_id::RuleId;
-pub use session::{LocalAs, PrivateAsRemoval, PrivateAsScope};
+pub use session::PrivateAsRemoval;
 pub use tenant::{
     TenantExport, TenantFacts, TenantImport, TenantPeer, Translation, TranslationSide,
 };

@@ -12,6 +12,8 @@ use crate::nlri::Nlri;
 pub struct UpdatePacker<'a> {
     out: &'a mut Vec<u8>,
     codec: Codec,
+    /// The length that `out` may grow to.
+    end: usize,
     messages: usize,
 }
 
@@ -27,7 +29,13 @@ enum Field<'b> {
 impl<'a> UpdatePacker<'a> {
     /// Appends to `out` what a session with this codec sends.
     pub fn new(out: &'a mut Vec<u8>, codec: &Codec) -> Self {
-        Self { out, codec: *codec, messages: 0 }
+        Self::within(out, codec, usize::MAX)
+    }
+
+    /// The same, of at most `room` bytes.
+    pub fn within(out: &'a mut Vec<u8>, codec: &Codec, room: usize) -> Self {
+        let end = out.len().saturating_add(room);
+        Self { out, codec: *codec, end, messages: 0 }
     }
 
     /// How many messages were appended.
@@ -37,50 +45,74 @@ impl<'a> UpdatePacker<'a> {
     }
 
     /// Announces routes with the attributes of a block that was made for the same codec. Routes of
-    /// another family than the block's are left out.
-    pub fn announce(&mut self, block: &AttributeBlock, routes: impl IntoIterator<Item = Nlri>) {
+    /// another family than the block's are left out. Returns how many routes found room, from the
+    /// front.
+    pub fn announce(
+        &mut self,
+        block: &AttributeBlock,
+        routes: impl IntoIterator<Item = Nlri>,
+    ) -> usize {
         let field = match block.reach_next_hop() {
             Some(next_hop) => Field::Reach(block, next_hop),
             None => Field::Own(block),
         };
-        self.pack(field, block.family(), routes);
+        self.pack(field, block.family(), routes)
     }
 
-    /// Withdraws routes. Those of another family are left out.
-    pub fn withdraw(&mut self, family: Family, routes: impl IntoIterator<Item = Nlri>) {
+    /// Withdraws routes. Those of another family are left out. Returns how many found room.
+    pub fn withdraw(&mut self, family: Family, routes: impl IntoIterator<Item = Nlri>) -> usize {
         let field = match family {
             Family::Ipv4Unicast => Field::Withdrawn,
             Family::Ipv6Unicast => Field::Unreach(family),
         };
-        self.pack(field, family, routes);
+        self.pack(field, family, routes)
     }
 
-    /// Says that all routes of the family were told (RFC 4724 section 2).
-    pub fn end_of_rib(&mut self, family: Family) {
+    /// Says that all routes of the family were told (RFC 4724 section 2); false without room.
+    pub fn end_of_rib(&mut self, family: Family) -> bool {
         let field = match family {
             Family::Ipv4Unicast => Field::Withdrawn,
             Family::Ipv6Unicast => Field::Unreach(family),
         };
         let start = self.begin(field);
-        self.end(field, start);
+        let fits = self.out.len() + field.tail() <= self.end;
+        if fits {
+            self.end(field, start);
+        } else {
+            self.out.truncate(start);
+        }
+        fits
     }
 
-    fn pack(&mut self, field: Field<'_>, family: Family, routes: impl IntoIterator<Item = Nlri>) {
+    fn pack(
+        &mut self,
+        field: Field<'_>,
+        family: Family,
+        routes: impl IntoIterator<Item = Nlri>,
+    ) -> usize {
         let path_ids = self.codec.add_path_out[family.index()];
         let room = self.codec.max_message.bytes().saturating_sub(field.tail());
-        let mut open = None;
+        let end = self.end.saturating_sub(field.tail());
+        let (mut open, mut packed) = (None, 0);
         for route in routes.into_iter().filter(|route| route.family() == family) {
             let length = if path_ids { 4 } else { 0 } + Nlri::from(route.prefix).wire_length();
             if let Some(start) = open.filter(|start| self.out.len() - start + length > room) {
                 self.end(field, start);
                 open = None;
             }
-            open.get_or_insert_with(|| self.begin(field));
+            let begun = open.is_none().then(|| self.begin(field));
+            if self.out.len() + length > end {
+                begun.into_iter().for_each(|start| self.out.truncate(start));
+                break;
+            }
+            open = open.or(begun);
             nlri::put(route, path_ids, self.out);
+            packed += 1;
         }
         if let Some(start) = open {
             self.end(field, start);
         }
+        packed
     }
 
     /// Appends what stands before the routes; lengths are filled in by [`end`](Self::end).
@@ -179,7 +211,7 @@ mod tests {
         Nlri::from(text.parse::<nvgate_model::Prefix>().unwrap())
     }
 
-    fn packed(codec: &Codec, pack: impl FnOnce(&mut UpdatePacker<'_>)) -> Vec<Vec<u8>> {
+    fn packed<T>(codec: &Codec, pack: impl FnOnce(&mut UpdatePacker<'_>) -> T) -> Vec<Vec<u8>> {
         let mut out = vec![0xAA];
         let mut packer = UpdatePacker::new(&mut out, codec);
         pack(&mut packer);
@@ -295,6 +327,33 @@ mod tests {
             packer.withdraw(family, routes.iter().copied());
             let announced: Vec<_> = routes.iter().map(|nlri| (attributes.clone(), *nlri)).collect();
             prop_assert_eq!(received(&out, &codec), (routes, announced));
+        }
+
+        #[test]
+        fn what_found_no_room_follows_when_there_is_some(
+            rooms in vec(0_usize..400, 1..40),
+            count in 0_u32..300,
+        ) {
+            let routes = || (0..count).map(|number| {
+                let network = std::net::Ipv4Addr::from_bits(number << 8);
+                Nlri::from(nvgate_model::Prefix::containing(network.into(), 24).unwrap())
+            });
+            let attributes = Attributes::originated("192.0.2.1".parse().unwrap(), Origin::Igp);
+            let block = AttributeBlock::new(&attributes, Family::Ipv4Unicast, &codec()).unwrap();
+            let (mut out, mut told, mut gone) = (Vec::new(), 0, 0);
+            for room in rooms {
+                let before = out.len();
+                let mut packer = UpdatePacker::within(&mut out, &codec(), room);
+                let rest = told;
+                told += packer.announce(&block, routes().skip(told));
+                gone += packer.withdraw(Family::Ipv4Unicast, routes().skip(gone));
+                prop_assert!(out.len() <= before + room);
+                prop_assert!(told > rest || told == count as usize || room < 60);
+            }
+            let (withdrawn, announced) = received(&out, &codec());
+            prop_assert_eq!(withdrawn, routes().take(gone).collect::<Vec<_>>());
+            let announced: Vec<Nlri> = announced.into_iter().map(|(_, nlri)| nlri).collect();
+            prop_assert_eq!(announced, routes().take(told).collect::<Vec<_>>());
         }
     }
 }

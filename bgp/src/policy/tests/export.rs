@@ -161,8 +161,8 @@ fn a_med_crosses_the_border_if_it_is_ours_or_a_rule_decided() {
 
 #[test]
 fn the_path_gets_our_as_and_before_it_the_one_we_are_to_the_neighbour() {
-    let local = |show_own| {
-        let local = LocalAs { asn: Asn(64_600), prepend_inbound: false, show_own };
+    let local = |replace_as| {
+        let local = LocalAs { asn: Asn(64_600), no_prepend: true, replace_as };
         ExportTo::External {
             own_asn: OWN,
             local_as: Some(local),
@@ -174,28 +174,38 @@ fn the_path_gets_our_as_and_before_it_the_one_we_are_to_the_neighbour() {
     assert_eq!(path_sent(plain_external(), "64501"), "64500 64501");
     assert_eq!(path_sent(plain_external(), ""), "64500");
     assert_eq!(path_sent(plain_external(), "{1,2} 3"), "64500 {1,2} 3");
-    assert_eq!(path_sent(local(true), "64501"), "64600 64500 64501");
-    assert_eq!(path_sent(local(false), "64501"), "64600 64501");
+    assert_eq!(path_sent(local(false), "64501"), "64600 64500 64501");
+    assert_eq!(path_sent(local(true), "64501"), "64600 64501");
 }
 
-fn removing(scope: PrivateAsScope, overridden: Option<Asn>) -> ExportTo {
-    let private_as = Some(PrivateAsRemoval { scope, peer: Asn(64_999) });
+fn removing(asns: PrivateAsns, overridden: Option<Asn>) -> ExportTo {
+    let private_as = Some(PrivateAsRemoval { asns, peer: Asn(64_999) });
     ExportTo::External { own_asn: OWN, local_as: None, overridden, private_as, role: None }
 }
 
 #[test]
-fn private_numbers_are_removed_before_the_first_public_one_or_everywhere() {
-    for (held, leading, all) in [
-        ("64512 65534 1 64513", "64500 1 64513", "64500 1"),
-        ("64512 4200000000", "64500", "64500"),
-        ("1 64512", "64500 1 64512", "64500 1"),
-        ("64512 64999 64513 1", "64500 64999 64513 1", "64500 64999 1"),
-        ("64512 {64513,2} 64514", "64500 {2} 64514", "64500 {2}"),
-        ("1 2", "64500 1 2", "64500 1 2"),
-        ("", "64500", "64500"),
-    ] {
-        assert_eq!(path_sent(removing(PrivateAsScope::Leading, None), held), leading, "{held}");
-        assert_eq!(path_sent(removing(PrivateAsScope::All, None), held), all, "{held}");
+fn private_numbers_stay_or_go_or_ours_takes_their_places() {
+    let rows = [
+        (
+            "64512 65534 1 64513",
+            "64500 64512 65534 1 64513",
+            "64500 1",
+            "64500 64500 64500 1 64500",
+        ),
+        ("64512 4200000000", "64500", "64500", "64500 64500 64500"),
+        ("64512 64999", "64500 64999", "64500 64999", "64500 64500 64999"),
+        ("1 64512", "64500 1 64512", "64500 1", "64500 1 64500"),
+        ("64512 {64513,2}", "64500 64512 {64513,2}", "64500 {2}", "64500 64500 {64500,2}"),
+        ("1 2", "64500 1 2", "64500 1 2", "64500 1 2"),
+        ("", "64500", "64500", "64500"),
+    ];
+    for (held, if_all, removed, replaced) in rows {
+        let sent = |asns| path_sent(removing(asns, None), held);
+        let kept = if held.is_empty() { "64500".to_owned() } else { format!("64500 {held}") };
+        assert_eq!(sent(PrivateAsns::Keep), kept);
+        assert_eq!(sent(PrivateAsns::RemoveIfAll), if_all, "{held}");
+        assert_eq!(sent(PrivateAsns::Remove), removed, "{held}");
+        assert_eq!(sent(PrivateAsns::Replace), replaced, "{held}");
     }
 }
 
@@ -209,7 +219,7 @@ fn the_neighbours_as_is_overridden_after_private_numbers_went() {
         role: None,
     };
     assert_eq!(path_sent(overriding, "64999 1 {64999,2}"), "64500 64500 1 {64500,2}");
-    let both = removing(PrivateAsScope::All, Some(Asn(64_999)));
+    let both = removing(PrivateAsns::Remove, Some(Asn(64_999)));
     assert_eq!(path_sent(both, "64512 64999 1"), "64500 64500 1");
 }
 
@@ -220,7 +230,7 @@ fn what_rules_prepend_survives_the_removal_of_private_numbers() {
         Action::Prepend(Prepend::own(1).unwrap()),
         Action::Prepend(Prepend::of(Asn(64_999), 1).unwrap()),
     ];
-    let to = removing(PrivateAsScope::All, Some(Asn(64_999)));
+    let to = removing(PrivateAsns::Remove, Some(Asn(64_999)));
     let export = Export { policy: doing(prepending), to, ..external() };
     let path = sent(&export, &attributes("64512 1")).as_path.to_string();
     assert_eq!(path, "64500 64999 64500 64700 64700 1");
@@ -231,7 +241,7 @@ fn rules_see_the_path_as_the_table_has_it() {
     let private = Condition::AsPath(AsPathTest::Contains(asns(&[(64_512, 65_534)])));
     let rules = vec![rule(0, vec![private], vec![], REJECT)];
     let policy = Policy::compile(Direction::Export, rules, Verdict::Accept).unwrap();
-    let to = removing(PrivateAsScope::All, None);
+    let to = removing(PrivateAsns::Remove, None);
     let export = Export { policy: Some(Arc::new(policy)), to, ..external() };
     assert_eq!(judged(&export, &learned(ROUTE), &attributes("64512")), Err(rule_id(0)));
     let (rule, _) = judged(&export, &learned(ROUTE), &attributes("1")).unwrap();

@@ -118,16 +118,16 @@ fn paths_are_checked_for_length_first_and_own_as() {
 
 #[test]
 fn the_local_as_counts_as_our_own_and_comes_before_the_path_if_it_shall() {
-    let local = |prepend_inbound| Import {
-        local_as: Some(LocalAs { asn: Asn(64_600), prepend_inbound, show_own: true }),
+    let local = |no_prepend| Import {
+        local_as: Some(LocalAs { asn: Asn(64_600), no_prepend, replace_as: false }),
         ..external()
     };
-    assert_eq!(judged(&local(false), &attributes("64501 64600")), Err(RuleId::OWN_AS));
-    assert_eq!(judged(&local(false), &attributes("64501 64500")), Err(RuleId::OWN_AS));
+    assert_eq!(judged(&local(true), &attributes("64501 64600")), Err(RuleId::OWN_AS));
+    assert_eq!(judged(&local(true), &attributes("64501 64500")), Err(RuleId::OWN_AS));
     let received = attributes("64501");
-    assert_eq!(judged(&local(false), &received), Ok((RuleId::DEFAULT, received.clone())));
+    assert_eq!(judged(&local(true), &received), Ok((RuleId::DEFAULT, received.clone())));
     let expected = attributes("64600 64501");
-    assert_eq!(judged(&local(true), &received), Ok((RuleId::DEFAULT, expected)));
+    assert_eq!(judged(&local(false), &received), Ok((RuleId::DEFAULT, expected)));
 }
 
 #[test]
