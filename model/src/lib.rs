@@ -5,6 +5,7 @@
 //! depends on nothing of the project.
 
 mod address;
+mod asn;
 mod drop_reason;
 mod generation;
 mod instant;
@@ -17,6 +18,7 @@ mod vsid;
 pub use address::{
     CustomerAddress, FrontEndAddress, InvalidMacAddress, MacAddress, ProviderAddress,
 };
+pub use asn::{Asn, InvalidAsn};
 pub use drop_reason::DropReason;
 pub use generation::Generation;
 pub use instant::{Instant, Tick};

@@ -9,15 +9,23 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// The crates of the workspace and the other ones that each may use, by package name.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("nvgate-model", &[]),
     ("nvgate-packet", &["nvgate-model"]),
     ("nvgate-nvgre", &["nvgate-model", "nvgate-packet"]),
     ("nvgate-nat", &["nvgate-model", "nvgate-packet"]),
     ("nvgate-vpn", &["nvgate-model", "nvgate-packet"]),
+    ("nvgate-bgp", &["nvgate-model"]),
     (
         "nvgate-deploy",
-        &["nvgate-model", "nvgate-packet", "nvgate-nvgre", "nvgate-nat", "nvgate-vpn"],
+        &[
+            "nvgate-model",
+            "nvgate-packet",
+            "nvgate-nvgre",
+            "nvgate-nat",
+            "nvgate-vpn",
+            "nvgate-bgp",
+        ],
     ),
     (
         "nvgate",
@@ -27,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "nvgate-nvgre",
             "nvgate-nat",
             "nvgate-vpn",
+            "nvgate-bgp",
             "nvgate-deploy",
         ],
     ),
@@ -38,6 +47,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "nvgate-nvgre",
             "nvgate-nat",
             "nvgate-vpn",
+            "nvgate-bgp",
             "nvgate-deploy",
             "nvgate",
         ],
@@ -46,8 +56,8 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// The crates that learn time, network and chance only by argument.
-const SANS_IO: [&str; 5] =
-    ["nvgate-model", "nvgate-packet", "nvgate-nvgre", "nvgate-nat", "nvgate-vpn"];
+const SANS_IO: [&str; 6] =
+    ["nvgate-model", "nvgate-packet", "nvgate-nvgre", "nvgate-nat", "nvgate-vpn", "nvgate-bgp"];
 
 /// Outside crates that a sans-IO crate may use although they reach what it must not: a WireGuard
 /// engine and the X25519 under it draw keys from the system's randomness and read its clock for
