@@ -12,9 +12,11 @@ pub mod config;
 mod family;
 pub mod impact;
 mod inline_bytes;
+mod neighbor_kind;
 mod nlri;
 mod notification;
 mod origin;
+pub mod policy;
 mod reaction;
 mod role;
 pub mod wire;
@@ -27,6 +29,7 @@ pub use community::{
     InvalidLargeCommunity, LargeCommunity,
 };
 pub use family::{AfiSafi, Family, InvalidFamily};
+pub use neighbor_kind::NeighborKind;
 pub use nlri::{Nlri, PathId};
 pub use notification::{InvalidShutdownText, Notification, NotificationReason};
 pub use origin::{InvalidOrigin, Origin};

@@ -11,6 +11,6 @@ pub use set::CommunitySet;
 pub use standard::{Community, InvalidCommunity};
 
 /// The number that decimal digits, and nothing else, spell.
-fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
+pub(crate) fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|digit| digit.is_ascii_digit()).then(|| text.parse().ok())?
 }
