@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 /// The crates of the workspace and the other ones that each may use, by package name.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("nvgate-model", &[]),
     ("nvgate-packet", &["nvgate-model"]),
     ("nvgate-nvgre", &["nvgate-model", "nvgate-packet"]),
     ("nvgate-nat", &["nvgate-model", "nvgate-packet"]),
     ("nvgate-vpn", &["nvgate-model", "nvgate-packet"]),
     ("nvgate-bgp", &["nvgate-model"]),
+    ("nvgate-bfd", &["nvgate-model"]),
     (
         "nvgate-deploy",
         &[
@@ -25,6 +26,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "nvgate-nat",
             "nvgate-vpn",
             "nvgate-bgp",
+            "nvgate-bfd",
         ],
     ),
     (
@@ -36,6 +38,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "nvgate-nat",
             "nvgate-vpn",
             "nvgate-bgp",
+            "nvgate-bfd",
             "nvgate-deploy",
         ],
     ),
@@ -48,6 +51,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "nvgate-nat",
             "nvgate-vpn",
             "nvgate-bgp",
+            "nvgate-bfd",
             "nvgate-deploy",
             "nvgate",
         ],
@@ -56,8 +60,15 @@ const ALLOWED: [(&str, &[&str]); 10] = [
 ];
 
 /// The crates that learn time, network and chance only by argument.
-const SANS_IO: [&str; 6] =
-    ["nvgate-model", "nvgate-packet", "nvgate-nvgre", "nvgate-nat", "nvgate-vpn", "nvgate-bgp"];
+const SANS_IO: [&str; 7] = [
+    "nvgate-model",
+    "nvgate-packet",
+    "nvgate-nvgre",
+    "nvgate-nat",
+    "nvgate-vpn",
+    "nvgate-bgp",
+    "nvgate-bfd",
+];
 
 /// Outside crates that a sans-IO crate may use although they reach what it must not: a WireGuard
 /// engine and the X25519 under it draw keys from the system's randomness and read its clock for

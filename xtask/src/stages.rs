@@ -87,7 +87,7 @@ pub fn bench(arguments: &[String]) -> Result<bool> {
 /// Measures site-to-site tunnels of the gateway's release build: rounds, seconds and streams.
 pub fn bench_vpn(numbers: [u32; 3]) -> Result<bool> {
     run(cargo(&["build", "--release", "--package", "nvgate", "--locked"]))?;
-    let bench = ["--package", "nvgate-tests", "--bench", "site_to_site", "--profile", "dev"];
+    let bench = ["--package", "nvgate-tests", "--bench", "site_to_site"];
     let mut command = cargo(&["bench", "--locked"]);
     command.args(bench).arg("--").args(numbers.map(|number| number.to_string()));
     command.env(BINARY, target_directory()?.join("release/nvgate"));

@@ -7,31 +7,44 @@
 //! VM -- wireguard-go or boringtun-cli ---+
 //! ```
 //!
-//! Rounds are interleaved. The process under test has the last core, everything else the first.
-//! Its CPU time is that of /proc/PID/stat: user and system, with what the kernel did for the
-//! process's own packets while it sent them, but without ksoftirqd and the other processes.
-//! Softirq work on another core is not in it either: the kernel routes for the rivals there. Needs
-//! root; arguments: rounds (default 5), seconds of each measurement (3) and TCP streams (4).
+//! Rounds are interleaved. The gateway's machine is the last core: the process under test runs
+//! there, and what arrives on a link of its namespace is received there (RPS), as by interrupts of a
+//! network card of its own. Everything else, and what it receives, has the first core. Measured
+//! are the CPU time of the process (/proc/PID/stat: user and system) and the time in which that
+//! core was not idle, which contains the kernel's work for it: receiving, and routing for the
+//! rivals. Needs root; arguments: rounds (default 5), seconds of each measurement (3) and TCP
+//! streams (4).
+
+mod host;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nvgate::demo::gateway_process::GatewayProcess;
-use nvgate::demo::host_endpoint::{HostConfig, HostEndpoint, Port};
 use nvgate::demo::lab::probe::ping;
 use nvgate::demo::lab::{LinkSetup, Namespace, SuperPackets};
-use nvgate_model::{MacAddress, Prefix, Vsid};
+use nvgate_model::{MacAddress, Prefix, ProviderAddress, Vsid};
+use nvgate_nvgre::encap::OuterTemplate;
 use nvgate_tests::run_lab::binary;
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::{Peer, PeerPlan, Program, exec, peer_key};
 
+use host::FastHost;
+
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470);
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 const VM_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 10]);
+/// The inner MAC address of a gateway whose configuration names none.
+const GATEWAY_MAC: MacAddress = MacAddress([0x02, 0x6e, 0x76, 0x67, 0x00, 0x01]);
+/// The outer addresses of the host's and the gateway's ends of the fabric.
+const FABRIC_MACS: [MacAddress; 2] =
+    [MacAddress([2, 0, 0, 0, 1, 11]), MacAddress([2, 0, 0, 0, 1, 1])];
 const VSID: u32 = 5001;
 /// /proc/PID/stat counts hundredths of a second.
 const TICKS: f64 = 100.0;
@@ -71,23 +84,33 @@ struct Measured {
     megabits: f64,
     /// CPU seconds of the process a gigabyte of TCP payload.
     cpu: f64,
+    /// Seconds in which its core was not idle, a gigabyte.
+    core: f64,
 }
 
 fn report(all: &mut [Vec<Measured>; CONTENDERS.len()]) {
-    let medians = all
-        .each_mut()
-        .map(|rounds| [spread(rounds, |one| one.megabits), spread(rounds, |one| one.cpu)]);
-    println!("| {:<22} | Mbit/s              | CPU s/GB            | CPU of boringtun's |", "");
-    println!(
-        "|------------------------|---------------------|---------------------|--------------------|"
-    );
-    let rival = medians[2][1][1];
-    for ((name, _), [speed, cpu]) in CONTENDERS.iter().zip(medians) {
-        let share = cpu[1] / rival;
+    let medians = all.each_mut().map(|rounds| {
+        [|one: &Measured| one.megabits, |one: &Measured| one.cpu, |one: &Measured| one.core]
+            .map(|field| spread(rounds, field))
+    });
+    let wide = |words: [&str; 6]| {
+        let [name, speed, cpu, of_rival, core, core_of_rival] = words;
+        println!(
+            "| {name:<21} | {speed:<15} | {cpu:<16} | {of_rival:<14} | {core:<16} | {core_of_rival:<14} |"
+        );
+    };
+    let less = "boringtun's /";
+    wide(["", "Mbit/s", "process, s/GB", less, "core, s/GB", less]);
+    let [dashes, short] = ["-".repeat(21), "-".repeat(14)];
+    wide([&dashes, &dashes[..15], &dashes[..16], &short, &dashes[..16], &short]);
+    let rival = medians[2];
+    for ((name, _), [speed, cpu, core]) in CONTENDERS.iter().zip(medians) {
         let text = |[least, median, most]: [f64; 3], digits: usize| {
             format!("{median:.digits$} ({least:.digits$}-{most:.digits$})")
         };
-        println!("| {name:<22} | {:<19} | {:<19} | {share:<18.2} |", text(speed, 0), text(cpu, 2));
+        let times = |rival: [f64; 3], own: [f64; 3]| format!("{:.2}", rival[1] / own[1]);
+        let (of_rival, core_of_rival) = (times(rival[1], cpu), times(rival[2], core));
+        wide([name, &text(speed, 0), &text(cpu, 2), &of_rival, &text(core, 2), &core_of_rival]);
     }
 }
 
@@ -103,7 +126,8 @@ struct Bench {
     _far_peers: Vec<Peer>,
     rivals: Vec<Peer>,
     gateway: GatewayProcess,
-    _host: HostEndpoint,
+    _host: FastHost,
+    core: String,
     vm: Namespace,
     plain_vm: Namespace,
     _namespaces: Vec<Namespace>,
@@ -123,24 +147,27 @@ impl Drop for Killed {
 
 impl Bench {
     fn build() -> Result<Self> {
-        pin(std::process::id(), "0")?;
-        let last = (std::thread::available_parallelism()?.get() - 1).to_string();
+        // Asked before the bench pins itself: afterwards it is one.
+        let cores = std::thread::available_parallelism()?.get();
+        ensure!(cores > 1, "one core cannot be shared by the process under test and all else");
+        let last = cores - 1;
+        pin(std::process::id(), 0)?;
         let directory = tempfile::TempDir::with_prefix("nvgate-bench-")?;
         let [vm, plain_vm, host, gateway, rival, far] =
             ["vm", "plain-vm", "host", "gateway", "rival", "far"].map(Namespace::new);
         let (vm, plain_vm, host) = (vm?, plain_vm?, host?);
         let (gateway, rival, far) = (gateway?, rival?, far?);
         let network = |second| Ipv4Addr::new(10, second, 0, 10);
-        join(&vm, ("eth0", &[network(1)]), &host, ("port0", &[]), SuperPackets::Never)?;
+        join(&vm, ("eth0", &[network(1)]), &host, ("port0", &[]))?;
+        // The host's kernel has no part in NVGRE.
         let providers = [11, 1].map(|last| Ipv4Addr::new(192, 0, 2, last));
-        let whole = SuperPackets::Allowed;
-        join(&host, ("fabric0", &[providers[0]]), &gateway, ("fabric0", &[providers[1]]), whole)?;
+        join(&host, ("fabric0", &[]), &gateway, ("fabric0", &[providers[1]]))?;
         let front = |net, last| Ipv4Addr::new(198, 51, net, last);
-        join(&gateway, ("front0", &[front(100, 1)]), &far, ("eth0", &[front(100, 2)]), whole)?;
-        join(&rival, ("front0", &[front(101, 1)]), &far, ("eth1", &[front(101, 2)]), whole)?;
+        join(&gateway, ("front0", &[front(100, 1)]), &far, ("eth0", &[front(100, 2)]))?;
+        join(&rival, ("front0", &[front(101, 1)]), &far, ("eth1", &[front(101, 2)]))?;
         let routers = [2, 3].map(|second| Ipv4Addr::new(10, second, 0, 1));
         let own = [network(2), network(3)];
-        join(&plain_vm, ("eth0", &own), &rival, ("vm0", &routers), whole)?;
+        join(&plain_vm, ("eth0", &own), &rival, ("vm0", &routers))?;
         rival.set_sysctl("ipv4/ip_forward", "1")?;
         vm.add_route(Prefix::DEFAULT_V4, Some(Ipv4Addr::new(10, 1, 0, 1).into()), "eth0")?;
         plain_vm.add_route(Prefix::DEFAULT_V4, Some(routers[0].into()), "eth0")?;
@@ -152,24 +179,33 @@ impl Bench {
         {
             exec(namespace, &format!("ethtool -K {link} gro on"))?;
         }
-        exec(&vm, &format!("ip link set dev eth0 address {VM_MAC}"))?;
-        let config = HostConfig {
-            provider: providers[0],
-            gateway: providers[1],
-            records: Vec::new(),
-            ports: vec![Port {
-                link: "port0".to_owned(),
-                vsid: Vsid::new(VSID).context("a VSID")?,
-                mac: VM_MAC,
-            }],
-        };
-        let endpoint = HostEndpoint::start(&host, config)?;
+        for (namespace, link, mac) in [
+            (&vm, "eth0", VM_MAC),
+            (&host, "port0", GATEWAY_MAC),
+            (&host, "fabric0", FABRIC_MACS[0]),
+            (&gateway, "fabric0", FABRIC_MACS[1]),
+        ] {
+            exec(namespace, &format!("ip link set dev {link} address {mac}"))?;
+        }
+        // NVGRE and its inner Ethernet leave 1458 of the underlay's 1500.
+        exec(&vm, "ip link set dev eth0 mtu 1458")?;
+        let neighbour = format!("{} lladdr {} dev fabric0", providers[0], FABRIC_MACS[0]);
+        exec(&gateway, &format!("ip neigh add {neighbour} nud permanent"))?;
+        for (namespace, core) in
+            [(&vm, 0), (&plain_vm, 0), (&host, 0), (&far, 0), (&gateway, last), (&rival, last)]
+        {
+            receive_on(namespace, core)?;
+        }
+        let [own, remote] = providers.map(|address| ProviderAddress(address.into()));
+        let template = OuterTemplate::new(FABRIC_MACS[0], FABRIC_MACS[1], own, remote)?;
+        let vsid = Vsid::new(VSID).context("a VSID")?;
+        let endpoint = FastHost::start(&host, ("port0", "fabric0"), vsid, template)?;
         configure(directory.path())?;
         let log = directory.path().join("gateway.log");
         let mut process =
             GatewayProcess::start(&gateway, &binary()?, directory.path(), (&log, None), ADMIN)?;
         process.wait_ready(&gateway, || false)?;
-        pin(process.id(), &last)?;
+        pin(process.id(), last)?;
 
         let mut rivals = Vec::new();
         let mut far_peers = Vec::new();
@@ -207,7 +243,7 @@ impl Bench {
                     ..plan
                 };
                 let peer = Peer::start(directory.path(), &rival, &rival, &plan)?;
-                pin(peer.id(), &last)?;
+                pin(peer.id(), last)?;
                 rivals.push(peer);
             }
         }
@@ -220,6 +256,7 @@ impl Bench {
             rivals,
             gateway: process,
             _host: endpoint,
+            core: format!("cpu{last} "),
             vm,
             plain_vm,
             _namespaces: vec![host, gateway, rival, far],
@@ -243,18 +280,22 @@ impl Bench {
         if number < 3 {
             vm.run(|| ping(target.into(), Duration::from_secs(8)))?.context(name)?;
         }
-        let before = cpu_ticks(process)?;
+        let (before, idle_before) = (cpu_ticks(process)?, idle_ticks(&self.core)?);
+        let began = Instant::now();
         let direction = if reverse { "-R" } else { "" };
         let line = format!(
             "iperf3 -J -P {streams} -C cubic -c {target} -B 10.{number}.0.10 -t {secs} {direction}"
         );
         let answer: serde_json::Value = serde_json::from_str(&exec(vm, &line)?)?;
         let spent = (cpu_ticks(process)? - before) as f64 / TICKS;
+        let idle = (idle_ticks(&self.core)? - idle_before) as f64 / TICKS;
+        let busy = began.elapsed().as_secs_f64() - idle;
         let received = &answer["end"]["sum_received"];
         let bytes = received["bytes"].as_f64().with_context(|| format!("{name}: {answer}"))?;
         let rate = received["bits_per_second"].as_f64().context("a rate")?;
         ensure!(bytes > 0.0, "{name} carried nothing");
-        Ok(Measured { megabits: rate / 1e6, cpu: spent / (bytes / 1e9) })
+        let gigabytes = bytes / 1e9;
+        Ok(Measured { megabits: rate / 1e6, cpu: spent / gigabytes, core: busy / gigabytes })
     }
 }
 
@@ -264,21 +305,18 @@ fn join(
     (name, addresses): (&str, &[Ipv4Addr]),
     other: &Namespace,
     (other_name, other_addresses): (&str, &[Ipv4Addr]),
-    super_packets: SuperPackets,
 ) -> Result<()> {
     one.add_veth(name, other, other_name)?;
     for (namespace, name, addresses) in
         [(one, name, addresses), (other, other_name, other_addresses)]
     {
         let addresses: Vec<_> = addresses.iter().map(|&address| (address.into(), 24)).collect();
-        // NVGRE and its inner Ethernet leave 1458 of the underlay's 1500.
-        let mtu = if super_packets == SuperPackets::Never { 1458 } else { 1500 };
         namespace.set_up(&LinkSetup {
             name,
             mac: None,
-            mtu,
+            mtu: 1500,
             addresses: &addresses,
-            super_packets,
+            super_packets: SuperPackets::Allowed,
         })?;
     }
     Ok(())
@@ -310,10 +348,27 @@ fn configure(directory: &Path) -> Result<()> {
     Ok(fs::write(directory.join("tenants.d/red.yaml"), tenant)?)
 }
 
+/// What arrives on the links of `namespace` is received on `core`.
+fn receive_on(namespace: &Namespace, core: usize) -> Result<()> {
+    namespace.run(|| -> Result<()> {
+        // What /sys shows of links is the namespace's that mounted it.
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none)?;
+        for link in fs::read_dir("/sys/class/net")? {
+            let queue = link?.path().join("queues/rx-0/rps_cpus");
+            fs::write(&queue, format!("{:x}", 1_u64 << core))
+                .context(queue.display().to_string())?;
+        }
+        Ok(())
+    })?
+}
+
 /// Keeps all threads of a process, and those to come, on one core.
-fn pin(process: u32, core: &str) -> Result<()> {
+fn pin(process: u32, core: usize) -> Result<()> {
     let status = Command::new("taskset")
-        .args(["-a", "-c", "-p", core, &process.to_string()])
+        .args(["-a", "-c", "-p", &core.to_string(), &process.to_string()])
         .stdout(Stdio::null())
         .status()?;
     ensure!(status.success(), "taskset: {status}");
@@ -325,5 +380,14 @@ fn cpu_ticks(process: u32) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
     let times = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    Ok(times.sum::<Result<u64, _>>()?)
+}
+
+/// The time in which a core, named as in /proc/stat, had nothing to do.
+fn idle_ticks(core: &str) -> Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().find_map(|line| line.strip_prefix(core)).context("/proc/stat")?;
+    // User, nice, system, idle, waiting for a disk.
+    let times = line.split_ascii_whitespace().skip(3).take(2).map(str::parse::<u64>);
     Ok(times.sum::<Result<u64, _>>()?)
 }
