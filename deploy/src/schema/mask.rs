@@ -5,7 +5,16 @@
 /// What is shown in a secret's place.
 const MASK: &str = "********";
 /// The keys whose values are secrets; longer keys that end in one of them are secrets too.
-const SECRET_KEYS: [&str; 2] = ["private_key", "preshared_key"];
+const SECRET_KEYS: [&str; 3] = ["private_key", "preshared_key", "password"];
+/// The key of secrets that do not look like any: what is meant as it is taken for it.
+const PASSWORD: &str = "password";
+/// Slips of the pen within which a key is taken for that one.
+const PASSWORD_SLIPS: usize = 3;
+/// What other programs call a password: as part of a key, and as all of it.
+const PASSWORD_PARTS: [&str; 4] = ["passw", "passphrase", "secret", "md5"];
+const PASSWORD_NAMES: [&str; 3] = ["pass", "psk", "authentication"];
+/// The ending of keys that name a file.
+const FILE_ENDING: &str = "_file";
 /// What stands before a key that is no secret, in messages.
 const PUBLIC: &str = "public key";
 /// Characters of base64 in a row that may be a secret of 32 bytes, which takes 43, with a slip.
@@ -42,21 +51,35 @@ fn continues_secret(lines: &[&str]) -> bool {
 
 /// Where the value of the first secret's key on the line begins.
 fn after_secret_key(line: &str) -> Option<usize> {
-    SECRET_KEYS
-        .iter()
-        .flat_map(|key| line.match_indices(key).map(|(at, _)| at + key.len()))
-        .filter_map(|end| {
-            let rest = &line[end..];
-            let value = rest.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix(':')?;
-            Some(line.len() - value.trim_start().len())
-        })
-        .min()
+    line.match_indices(':').find_map(|(colon, _)| {
+        let before = line[..colon].trim_end_matches(['"', '\'', ' ', '\t']);
+        let word = |one: char| one.is_alphanumeric() || matches!(one, '_' | '-');
+        let start = before
+            .rfind(|one| !word(one))
+            .map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+        let value = line[colon + 1..].trim_start();
+        is_secret_key(&before[start..]).then(|| line.len() - value.len())
+    })
+}
+
+/// Whether a key is a secret's, or was meant to be one.
+fn is_secret_key(key: &str) -> bool {
+    const LONGEST: usize = 64;
+    let lower = key.to_ascii_lowercase();
+    if SECRET_KEYS.iter().any(|secret| lower.ends_with(secret)) {
+        return true;
+    }
+    let slip = || strsim::damerau_levenshtein(&lower, PASSWORD) <= PASSWORD_SLIPS;
+    let part = PASSWORD_PARTS.iter().any(|part| lower.contains(part))
+        || PASSWORD_NAMES.contains(&lower.as_str());
+    !lower.ends_with(FILE_ENDING) && (part || key.len() <= LONGEST && slip())
 }
 
 /// Where the value of a plain key at the beginning of the line begins.
 fn after_any_key(line: &str) -> Option<usize> {
     let key = line.trim_start_matches([' ', '-']);
-    let end = key.find(|one: char| !(one.is_ascii_lowercase() || one == '_'))?;
+    let end =
+        key.find(|one: char| !(one.is_ascii_lowercase() || one.is_ascii_digit() || one == '_'))?;
     (end > 0 && key[end..].starts_with(':')).then_some(end)
 }
 
@@ -101,6 +124,13 @@ mod tests {
             ("previous_private_key:KEY", "previous_private_key:********"),
             ("private_key_file: /etc/nvgate/a.key", "private_key_file: /etc/nvgate/a.key"),
             ("private_key:", "private_key:"),
+            ("- {asn: 1, password: hunter2, port: 1}", "- {asn: 1, password: ********"),
+            ("  passwrod: hunter2", "  passwrod: ********"),
+            ("  md5-key: hunter2", "  md5-key: ********"),
+            ("  Passphrase: hunter2", "  Passphrase: ********"),
+            ("é password : hunter2", "é password : ********"),
+            ("  password_file: /etc/nvgate/a.key", "  password_file: /etc/nvgate/a.key"),
+            ("  passive: true", "  passive: true"),
         ] {
             assert_eq!(masked(line, 1), shown);
         }
@@ -126,6 +156,7 @@ mod tests {
         }
         assert_eq!(masked("  private_key: x\n  port: 1", 2), "  port: 1");
         assert_eq!(masked("- private_key: x\n  port: 1", 2), "  port: 1");
+        assert_eq!(masked("- password: x\n  ipv4: {a: 1}", 2), "  ipv4: {a: 1}");
     }
 
     #[test]

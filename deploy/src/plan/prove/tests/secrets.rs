@@ -83,13 +83,16 @@ fn a_key_file_is_read_and_one_that_is_open_or_no_key_is_refused_with_the_remedy(
             "does not hold a private key in base64, as `wg genkey` prints it: a",
         ),
         ("", 0o600, "a key has 44 characters of base64, not 0"),
-        (&PRIVATE.repeat(9), 0o600, "does not hold a key"),
+        (&PRIVATE.repeat(9), 0o600, "holds more than 256 bytes"),
     ] {
         let shown = shown(&prove_with(text, mode).unwrap_err());
         assert!(shown.contains(message) && !shows_secret(&shown), "{shown}");
     }
     let shown = shown(&prove_file(directory.path()).unwrap_err());
-    assert!(shown.contains("is not a regular file; name the file that holds the key"), "{shown}");
+    assert!(
+        shown.contains("is not a regular file; name the file that holds the secret"),
+        "{shown}"
+    );
 }
 
 fn prove_file(file: &Path) -> Result<Proof, Vec<Diagnostic>> {
