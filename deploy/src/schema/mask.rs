@@ -38,6 +38,18 @@ pub(super) fn masked_line(text: &str, number: usize, columns: &[usize]) -> Optio
     Some(if cut.is_some() { format!("{shown}{MASK}") } else { shown })
 }
 
+/// What the YAML parser says about line `number` of `text`: without the words that it quotes from
+/// it, if the line holds a secret.
+pub(super) fn masked_words_of_parser(text: &str, number: usize, message: &str) -> String {
+    let line = text.lines().nth(number.saturating_sub(1)).map(str::to_owned);
+    if masked_line(text, number, &[]) == line {
+        return message.to_owned();
+    }
+    let parts = message.split('`').enumerate();
+    let shown: Vec<_> = parts.map(|(at, part)| if at % 2 == 1 { MASK } else { part }).collect();
+    shown.join("`")
+}
+
 /// Whether the last of `lines` belongs to a value whose secret key stands on a line before it.
 fn continues_secret(lines: &[&str]) -> bool {
     let indent = |line: &str| line.len() - line.trim_start().len();
@@ -157,6 +169,13 @@ mod tests {
         assert_eq!(masked("  private_key: x\n  port: 1", 2), "  port: 1");
         assert_eq!(masked("- private_key: x\n  port: 1", 2), "  port: 1");
         assert_eq!(masked("- password: x\n  ipv4: {a: 1}", 2), "  ipv4: {a: 1}");
+    }
+
+    #[test]
+    fn what_the_parser_quotes_of_a_line_with_a_secret_is_not_shown() {
+        let masked = |text| masked_words_of_parser(text, 1, "unsupported tag `!x`; `y` is not");
+        assert_eq!(masked("password: !x y"), "unsupported tag `********`; `********` is not");
+        assert_eq!(masked("port: !x y"), "unsupported tag `!x`; `y` is not");
     }
 
     #[test]
