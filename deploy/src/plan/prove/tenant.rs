@@ -133,7 +133,7 @@ pub(super) fn prove_tenant(
     prove_front_end_prefixes(&draft, findings);
     draft.nat = file.nat.as_ref().and_then(|nat| prove_nat(nat, &draft, gateway, findings));
     draft.bgp = file.bgp.as_ref().and_then(|bgp| {
-        let ground = Ground::Tenant { tenant: &draft, customers: &customers };
+        let ground = Ground::of_tenant(&draft, &customers);
         prove_tenant_bgp(bgp, ground, sources, findings)
     });
     prove_announced(entries(&file.routes), file.bgp.is_some(), &draft, findings);

@@ -22,7 +22,7 @@ record! {
         required name: Name,
         /// A text for humans, up to 255 bytes.
         optional description: Text,
-        /// The router's address.
+        /// The router's address; of one at a site as the tenant's network sees it.
         optional address: IpAddr,
         /// Instead of `address`: routers of this prefix may begin; the gateway waits for them.
         optional dynamic: Prefix,

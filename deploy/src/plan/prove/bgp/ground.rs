@@ -15,8 +15,15 @@ use crate::schema::{At, Findings, Place};
 
 /// What peers are reached over.
 pub(in crate::plan::prove) enum Ground<'a> {
-    /// A routing domain: the tenant, whose routes are proven, and the addresses of its endpoints.
-    Tenant { tenant: &'a TenantDraft, customers: &'a HashMap<CustomerAddress, Place> },
+    /// A routing domain.
+    Tenant {
+        /// The tenant, whose routes are proven.
+        tenant: &'a TenantDraft,
+        /// The addresses of its endpoints.
+        customers: &'a HashMap<CustomerAddress, Place>,
+        /// The gateway's own addresses: the gateway subnet's first, then ascending.
+        own: Vec<IpAddr>,
+    },
     /// The front end.
     FrontEnd { pools: &'a [PoolDraft], shared: &'a [At<FrontEndAddress>] },
 }
@@ -32,7 +39,23 @@ pub(super) struct Located {
     pub(super) connected: bool,
 }
 
-impl Ground<'_> {
+impl<'a> Ground<'a> {
+    /// The routing domain of a tenant whose routes are proven.
+    pub(in crate::plan::prove) fn of_tenant(
+        tenant: &'a TenantDraft,
+        customers: &'a HashMap<CustomerAddress, Place>,
+    ) -> Self {
+        let of_role = |role: SubnetRole| {
+            let subnets = tenant.subnets.iter().filter(move |subnet| subnet.role == role);
+            let prefixes = subnets.flat_map(|subnet| &subnet.prefixes);
+            let mut own: Vec<IpAddr> = prefixes.map(|prefix| prefix.value.lowest_host()).collect();
+            own.sort_unstable();
+            own
+        };
+        let own = [of_role(SubnetRole::Gateway), of_role(SubnetRole::Virtual)].concat();
+        Self::Tenant { tenant, customers, own }
+    }
+
     pub(super) const fn is_front_end(&self) -> bool {
         matches!(self, Self::FrontEnd { .. })
     }
@@ -45,9 +68,9 @@ impl Ground<'_> {
             return None;
         }
         match self {
-            Self::Tenant { tenant, customers } => {
+            Self::Tenant { tenant, customers, own } => {
                 let Some((subnet, prefix)) = tenant.prefix_of(address) else {
-                    return behind_route(tenant, Prefix::host(address), at.place, findings);
+                    return behind_route(tenant, own, Prefix::host(address), place, findings);
                 };
                 if let Some(role) = reserved_role(prefix, address) {
                     let message = format!(
@@ -70,7 +93,7 @@ impl Ground<'_> {
                 Some(Located { local, site: None, connected: true })
             }
             Self::FrontEnd { .. } => {
-                if let Some((what, other)) = self.taken(Prefix::host(address)) {
+                if let Some((what, other)) = self.taken(address) {
                     let message = format!("peer address {address} is {what}; name the router's");
                     findings.conflict(place, message, other, "named here");
                     return None;
@@ -88,14 +111,14 @@ impl Ground<'_> {
             return None;
         }
         match self {
-            Self::Tenant { tenant, .. } => {
+            Self::Tenant { tenant, own, .. } => {
                 let mut subnets = tenant.subnets.iter().flat_map(|subnet| &subnet.prefixes);
                 match subnets.find(|prefix| prefix.value.covers(range)) {
                     Some(prefix) => {
                         let local = Some(prefix.value.lowest_host());
                         Some(Located { local, site: None, connected: true })
                     }
-                    None => behind_route(tenant, range, place, findings),
+                    None => behind_route(tenant, own, range, place, findings),
                 }
             }
             Self::FrontEnd { .. } => Some(Located { local: None, site: None, connected: true }),
@@ -106,8 +129,7 @@ impl Ground<'_> {
     pub(super) fn prove_local(&self, at: At<IpAddr>, findings: &mut Findings) {
         let At { value: address, place } = at;
         match self {
-            Self::Tenant { tenant, .. } => {
-                let own = own_addresses(tenant);
+            Self::Tenant { tenant, own, .. } => {
                 if own.contains(&address) || !tenant.intact {
                     return;
                 }
@@ -121,7 +143,7 @@ impl Ground<'_> {
             Self::FrontEnd { .. } => {
                 if let Some(what) = special_address(address) {
                     findings.error(place, format!("local address {address} is {what}"));
-                } else if let Some((what, other)) = self.taken(Prefix::host(address)) {
+                } else if let Some((what, other)) = self.taken(address) {
                     let message = format!(
                         "local address {address} is {what}, which the kernel must not have; name \
                          one of the link's own"
@@ -136,41 +158,30 @@ impl Ground<'_> {
     /// kernel's, and not known here.
     pub(super) fn has_own(&self, ipv4: bool) -> bool {
         match self {
-            Self::Tenant { tenant, .. } => {
-                !tenant.intact || own_addresses(tenant).iter().any(|own| own.is_ipv4() == ipv4)
+            Self::Tenant { tenant, own, .. } => {
+                !tenant.intact || own.iter().any(|own| own.is_ipv4() == ipv4)
             }
             Self::FrontEnd { .. } => true,
         }
     }
 
-    /// What of the gateway's own front-end addresses has the prefix.
-    fn taken(&self, prefix: Prefix) -> Option<(String, Place)> {
+    /// Which of the gateway's own front-end addresses this is.
+    fn taken(&self, address: IpAddr) -> Option<(String, Place)> {
         let Self::FrontEnd { pools, shared } = self else { return None };
-        if let Some(own) = shared.iter().find(|own| prefix.contains(own.value.ip())) {
+        if let Some(own) = shared.iter().find(|own| own.value.ip() == address) {
             return Some(("one of the gateway's `shared_addresses`".to_owned(), own.place));
         }
-        let leases =
-            |pool: &&PoolDraft| pool.pool.leasable().iter().any(|one| one.overlaps(prefix));
+        let holds = |prefixes: &[Prefix]| prefixes.iter().any(|prefix| prefix.contains(address));
+        let leases = |pool: &&PoolDraft| holds(&pool.pool.prefixes) && !holds(&pool.pool.excepted);
         let pool = pools.iter().find(leases)?;
         Some((format!("one that pool `{}` leases (`except` it there)", pool.pool.name), pool.place))
     }
 }
 
-/// The gateway's own addresses in a domain: the gateway subnet's first, then ascending.
-pub(super) fn own_addresses(tenant: &TenantDraft) -> Vec<IpAddr> {
-    let of_role = |role: SubnetRole| {
-        let subnets = tenant.subnets.iter().filter(move |subnet| subnet.role == role);
-        let prefixes = subnets.flat_map(|subnet| &subnet.prefixes);
-        let mut own: Vec<IpAddr> = prefixes.map(|prefix| prefix.value.lowest_host()).collect();
-        own.sort_unstable();
-        own
-    };
-    [of_role(SubnetRole::Gateway), of_role(SubnetRole::Virtual)].concat()
-}
-
 /// Where something is that is in no subnet.
 fn behind_route(
     tenant: &TenantDraft,
+    own: &[IpAddr],
     wanted: Prefix,
     place: Place,
     findings: &mut Findings,
@@ -202,7 +213,7 @@ fn behind_route(
         }
     };
     let ipv4 = wanted.is_ipv4();
-    let local = own_addresses(tenant).into_iter().find(|own| own.is_ipv4() == ipv4);
+    let local = own.iter().copied().find(|own| own.is_ipv4() == ipv4);
     if local.is_none() && tenant.intact {
         let family = if ipv4 { "IPv4" } else { "IPv6" };
         let message = format!(

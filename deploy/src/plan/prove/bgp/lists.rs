@@ -1,6 +1,6 @@
 //! The lists that rules refer to by name: each once, each used, none but those that there are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use nvgate_bgp::policy::{AnyCommunity, AsnRange, CommunityPattern, PrefixRange};
 use nvgate_model::Prefix;
@@ -14,13 +14,13 @@ use crate::schema::{At, Findings, Place, entries, hint};
 pub(super) struct Named<T> {
     /// What messages call one, and what remedy there is for one that is not used.
     kind: &'static str,
-    entries: HashMap<String, (Place, T)>,
+    entries: BTreeMap<String, (Place, T)>,
     used: HashSet<String>,
 }
 
 impl<T> Named<T> {
     pub(super) fn new(kind: &'static str) -> Self {
-        Self { kind, entries: HashMap::new(), used: HashSet::new() }
+        Self { kind, entries: BTreeMap::new(), used: HashSet::new() }
     }
 
     pub(super) fn insert(&mut self, name: &str, place: Place, value: T, findings: &mut Findings) {

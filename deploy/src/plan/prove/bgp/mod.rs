@@ -26,7 +26,6 @@ use crate::schema::bgp::{
 };
 use crate::schema::{At, Findings, Place, Source, entries, hint};
 pub(super) use ground::Ground;
-use ground::own_addresses;
 use lists::Lists;
 use peer::{PeerDraft, PeerProof, Who};
 use rules::{PeerAddresses, RuleProof};
@@ -86,9 +85,9 @@ pub(super) fn prove_tenant_bgp(
     sources: &[Source],
     findings: &mut Findings,
 ) -> Option<BgpPlan> {
-    let Ground::Tenant { tenant, .. } = &ground else { return None };
-    let own = own_addresses(tenant).into_iter().find_map(|own| match own {
-        IpAddr::V4(own) => Some(own),
+    let Ground::Tenant { tenant, own, .. } = &ground else { return None };
+    let own = own.iter().find_map(|own| match own {
+        IpAddr::V4(own) => Some(*own),
         IpAddr::V6(_) => None,
     });
     let place = PlaceProof {
@@ -181,6 +180,7 @@ impl PlaceProof<'_> {
             intact: self.intact,
             sources: self.sources,
             default: self.default,
+            held: 0,
             findings,
         };
         let mut policies = rules.prove(given.policies);

@@ -1,7 +1,7 @@
 //! From records of rules to compiled policies: what a rule asks and does, in the direction that
 //! peers use it in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +22,11 @@ use crate::schema::bgp::{
 use crate::schema::{At, Findings, Place, Source, entries, hint};
 
 /// Where a peer by a name is; none of a range.
-pub(super) type PeerAddresses = HashMap<String, Option<IpAddr>>;
+pub(super) type PeerAddresses = BTreeMap<String, Option<IpAddr>>;
+
+/// Prefixes, communities and AS numbers that the rules of one place hold, those of lists counted in
+/// each rule that refers to them: every rule has a copy.
+const MAX_HELD: usize = 262_144;
 
 /// The policies of one place.
 pub(super) struct Policies {
@@ -61,6 +65,8 @@ pub(super) struct RuleProof<'a> {
     pub(super) sources: &'a [Source],
     /// What becomes of routes that no rule decides about, unless a policy says so.
     pub(super) default: Verdict,
+    /// What the rules hold so far.
+    pub(super) held: usize,
     pub(super) findings: &'a mut Findings,
 }
 
@@ -111,6 +117,8 @@ impl RuleProof<'_> {
         let given = entries(&policy.rules);
         let mut rules = Vec::with_capacity(given.len());
         let mut decided: Option<Place> = None;
+        let file = given.first().and_then(|rule| self.sources.get(rule.place.file as usize));
+        let file: Arc<str> = file.map_or("", |file| file.name.as_str()).into();
         for (number, rule) in (1..).zip(given) {
             if let Some(first) = decided {
                 let message = "this rule is never asked; put it before the one that every route \
@@ -126,11 +134,10 @@ impl RuleProof<'_> {
                 self.findings.error(rule.place, message);
                 break;
             };
-            let file = self.sources.get(rule.place.file as usize);
             places.push(RulePlace {
                 policy: name.into(),
                 rule: number,
-                file: file.map_or("", |file| file.name.as_str()).into(),
+                file: Arc::clone(&file),
                 line: rule.place.line,
             });
             let draft = self.rule(rule, id);
@@ -180,7 +187,8 @@ impl RuleProof<'_> {
         let mut conditions = Vec::new();
         let mut ranges: Vec<PrefixRange> = Vec::new();
         for entry in entries(&given.prefix) {
-            ranges.extend(self.lists.prefixes_of(entry, self.intact, self.findings));
+            let prefixes = self.lists.prefixes_of(entry, self.intact, self.findings);
+            ranges.extend(self.hold(prefixes, entry.place));
         }
         conditions.extend(PrefixList::new(&ranges).ok().map(Condition::Prefix));
         if let Some(path) = &given.as_path {
@@ -228,25 +236,46 @@ impl RuleProof<'_> {
     }
 
     fn as_numbers(&mut self, entry: &At<AsEntry>) -> Vec<AsnRange> {
-        match &entry.value {
+        let numbers = match &entry.value {
             AsEntry::Span(span) => range_of(*span).into_iter().collect(),
             AsEntry::List(name) => {
                 let lists = &mut self.lists.as_numbers;
                 let found = lists.lookup(name, entry.place, self.intact, self.findings);
                 found.cloned().unwrap_or_default()
             }
+        };
+        self.hold(numbers, entry.place)
+    }
+
+    /// What one more entry adds to a rule, as long as there is room for it.
+    fn hold<T>(&mut self, added: Vec<T>, place: Place) -> Vec<T> {
+        let before = self.held;
+        self.held += added.len();
+        if self.held <= MAX_HELD {
+            return added;
         }
+        if before <= MAX_HELD {
+            let message = format!(
+                "with this the rules hold more than {MAX_HELD} prefixes, communities and AS numbers, \
+                 those of lists counted in each rule; refer to long lists in fewer rules"
+            );
+            self.findings.error(place, message);
+        }
+        Vec::new()
     }
 
     fn patterns(&mut self, entries: &[At<CommunityEntry>]) -> Vec<CommunityPattern> {
         let mut patterns = Vec::new();
         for entry in entries {
             match &entry.value {
-                CommunityEntry::Pattern(pattern) => patterns.push(pattern.clone()),
+                CommunityEntry::Pattern(pattern) => {
+                    patterns.extend(self.hold(vec![pattern.clone()], entry.place));
+                }
                 CommunityEntry::List(name) => {
                     let lists = &mut self.lists.communities;
                     let found = lists.lookup(name, entry.place, self.intact, self.findings);
-                    patterns.extend(found.into_iter().flatten().cloned());
+                    let found = found.cloned().unwrap_or_default();
+                    patterns.extend(self.hold(found, entry.place));
                 }
             }
         }

@@ -343,3 +343,18 @@ fn what_the_built_in_rules_are_made_from_is_in_the_plan() {
     let marks: Vec<_> = announced.tenants[0].routes.iter().map(|route| route.announce).collect();
     assert_eq!(marks, [true, false, false, false, false]);
 }
+
+#[test]
+fn rules_hold_so_much_and_no_more() {
+    let listed = (0..300).map(|one| format!("10.{}.{}.0/24", one / 256, one % 256));
+    let listed = listed.collect::<Vec<_>>().join(", ");
+    let rules = "        - {match: {prefix: theirs}, then: next}\n".repeat(900);
+    let [gateway, a, b] = base();
+    let a = a
+        .replace("prefixes: 10.99.0.0/16}", &format!("prefixes: [{listed}]}}"))
+        .replace("        - then: reject\n", &format!("{rules}        - then: reject\n"));
+    let diagnostics = prove_texts(&[gateway, a, b], &Leases::default()).unwrap_err();
+    assert_eq!(diagnostics.len(), 1);
+    let message = &diagnostics[0].message;
+    assert!(message.starts_with("with this the rules hold more than 262144 prefixes"), "{message}");
+}

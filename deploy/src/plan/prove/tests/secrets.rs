@@ -67,6 +67,8 @@ fn an_error_at_a_password_shows_its_line_without_it() {
         "authentication: hunter2",
         "password: !hunter2 x",
         "password: [hunter2",
+        "password: *hunter2",
+        "password: 'hunter2' hunter2",
         "password: {hunter2: hunter2}",
         "password:\n      - hunter2",
         "password: >\n       x\n       hunter2\n      asn: 1",
