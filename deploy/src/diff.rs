@@ -2,6 +2,7 @@
 //! running gateway cannot take over. Tenants are told apart by their routing domain, because that
 //! is what sessions and leases hang on; a tenant that is renamed stays the same tenant.
 
+mod bgp;
 mod vpn;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,8 @@ use nvgate_model::RoutingDomainId;
 use serde::Serialize;
 
 use crate::plan::{GatewayPlan, Plan, TenantPlan};
+pub use bgp::BgpChange;
+use bgp::{bgp_changes, front_end_bgp_changes};
 pub use vpn::VpnChange;
 use vpn::vpn_changes;
 
@@ -24,6 +27,8 @@ pub struct Impact {
     pub restart: Vec<RestartPart>,
     /// Parts of the gateway that change while it runs.
     pub gateway: Vec<GatewayPart>,
+    /// What changes of the front end's BGP; all of it is taken over without a restart.
+    pub front_end_bgp: Vec<BgpChange>,
     /// The names of tenants that are new.
     pub added: Vec<String>,
     /// The names of tenants that are gone; their sessions end.
@@ -43,6 +48,8 @@ pub struct TenantChange {
     pub parts: Vec<TenantPart>,
     /// What changes of its VPN; all of it is taken over without a restart.
     pub vpn: Vec<VpnChange>,
+    /// What changes of its BGP; all of it is taken over without a restart.
+    pub bgp: Vec<BgpChange>,
 }
 
 macro_rules! parts {
@@ -109,6 +116,8 @@ parts! {
         Pools = "pools": |plan| &plan.front_end.pools,
         /// The addresses that tenants' VPN listeners share.
         SharedAddresses = "shared addresses": |plan| &plan.front_end.shared_addresses,
+        /// BGP with the routers of the front end.
+        FrontEndBgp = "front-end BGP": |plan| &plan.front_end.bgp,
         /// The MAC address of default gateways.
         GatewayMac = "gateway MAC": |plan| &plan.gateway_mac,
     }
@@ -133,6 +142,8 @@ parts! {
         Timeouts = "timeouts": |plan| plan.nat.as_ref().map(|nat| &nat.timeouts),
         /// Its VPN.
         Vpn = "VPN": |plan| &plan.vpn,
+        /// Its BGP.
+        Bgp = "BGP": |plan| &plan.bgp,
         /// Its IPv6 prefixes on the front end.
         FrontEndPrefixes = "front-end prefixes": |plan| &plan.front_end_prefixes,
         /// Its limits.
@@ -146,6 +157,10 @@ pub fn diff(old: &Plan, new: &Plan) -> Impact {
     let mut impact = Impact {
         restart: RestartPart::changed(&old.gateway, &new.gateway),
         gateway: GatewayPart::changed(&old.gateway, &new.gateway),
+        front_end_bgp: front_end_bgp_changes(
+            old.gateway.front_end.bgp.as_ref(),
+            new.gateway.front_end.bgp.as_ref(),
+        ),
         ..Impact::default()
     };
     let mut before: BTreeMap<RoutingDomainId, &TenantPlan> =
@@ -158,7 +173,8 @@ pub fn diff(old: &Plan, new: &Plan) -> Impact {
             Some(old) => {
                 let parts = TenantPart::changed(old, tenant);
                 let vpn = vpn_changes(old, tenant);
-                impact.changed.push(TenantChange { tenant: name, parts, vpn });
+                let bgp = bgp_changes(old.bgp.as_ref(), tenant.bgp.as_ref());
+                impact.changed.push(TenantChange { tenant: name, parts, vpn, bgp });
             }
         }
     }
@@ -171,12 +187,21 @@ impl Impact {
     /// Whether the new plan is the old one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { restart, gateway, added, removed, changed, unchanged: _ } = self;
+        let Self { restart, gateway, front_end_bgp, added, removed, changed, unchanged: _ } = self;
         restart.is_empty()
             && gateway.is_empty()
+            && front_end_bgp.is_empty()
             && added.is_empty()
             && removed.is_empty()
             && changed.is_empty()
+    }
+
+    /// Peers of which BGP sessions end, beside those of tenants that are removed; a range counts
+    /// once.
+    #[must_use]
+    pub fn bgp_sessions_ended(&self) -> usize {
+        let tenants = self.changed.iter().flat_map(|tenant| &tenant.bgp);
+        self.front_end_bgp.iter().chain(tenants).filter(|change| change.ends_session).count()
     }
 }
 
@@ -185,19 +210,29 @@ impl fmt::Display for Impact {
     /// follows the last line.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let changed = self.changed.iter().map(|change| {
-            let TenantChange { tenant, parts, vpn } = change;
-            let part = |part: &TenantPart| match names(vpn.iter()) {
-                Some(changes) if *part == TenantPart::Vpn => format!("{part}: {changes}"),
-                Some(_) | None => part.to_string(),
+            let TenantChange { tenant, parts, vpn, bgp } = change;
+            let part = |part: &TenantPart| {
+                let details = if *part == TenantPart::Vpn {
+                    names(vpn.iter())
+                } else {
+                    names(bgp.iter()).filter(|_| *part == TenantPart::Bgp)
+                };
+                detailed(part, details)
             };
             format!("{tenant} ({})", parts.iter().map(part).collect::<Vec<_>>().join(", "))
         });
+        let gateway = self.gateway.iter().map(|part| {
+            let details = names(self.front_end_bgp.iter());
+            detailed(part, details.filter(|_| *part == GatewayPart::FrontEndBgp))
+        });
+        let ended = Some(self.bgp_sessions_ended()).filter(|ended| *ended > 0);
         let lines = [
             ("only after a restart", names(self.restart.iter())),
-            ("gateway", names(self.gateway.iter())),
+            ("gateway", names(gateway)),
             ("tenants added", names(self.added.iter())),
             ("tenants removed", names(self.removed.iter())),
             ("tenants changed", names(changed)),
+            ("BGP sessions that end", ended.map(|ended| ended.to_string())),
         ];
         for (what, names) in lines {
             if let Some(names) = names {
@@ -205,6 +240,13 @@ impl fmt::Display for Impact {
             }
         }
         write!(formatter, "tenants unchanged: {}", self.unchanged)
+    }
+}
+
+fn detailed(part: impl fmt::Display, details: Option<String>) -> String {
+    match details {
+        Some(details) => format!("{part}: {details}"),
+        None => part.to_string(),
     }
 }
 
@@ -292,12 +334,17 @@ mod tests {
         new.gateway.workers = new.gateway.workers.saturating_add(1);
         new.gateway.admin_listen.set_port(1);
         new.gateway.state_directory.push("x");
+        let with_bgp = GATEWAY.replace(
+            "]}\n",
+            "], bgp: {asn: 1, peers: [{name: x, address: 203.0.113.99, asn: 1}]}}\n",
+        );
+        new.gateway.front_end.bgp = plan(&with_bgp, &[]).gateway.front_end.bgp;
         new.gateway.gateway_mac.0[5] = 9;
         new.gateway.flow_entries *= 2;
         let impact = diff(&old, &new);
-        assert_eq!((impact.restart.len(), impact.gateway.len()), (7, 5));
+        assert_eq!((impact.restart.len(), impact.gateway.len()), (7, 6));
         let json = serde_json::to_value(&impact).unwrap();
         assert_eq!(json["restart"][0], "fabric link");
-        assert_eq!(json["gateway"][4], "gateway MAC");
+        assert_eq!(json["gateway"][4], "front-end BGP");
     }
 }

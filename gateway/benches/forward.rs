@@ -265,6 +265,7 @@ fn plan(vms: usize, flows: usize) -> Plan {
                 link: "front".to_owned(),
                 pools: Vec::new(),
                 shared_addresses: Vec::new(),
+                bgp: None,
             },
             admin_listen: ([127, 0, 0, 1], 9470).into(),
             state_directory: "/nonexistent".into(),
@@ -289,6 +290,7 @@ fn plan(vms: usize, flows: usize) -> Plan {
                 timeouts: NatTimeouts::default(),
             }),
             vpn: None,
+            bgp: None,
             front_end_prefixes: Vec::new(),
             limits: TenantLimits {
                 sessions: u32::MAX,

@@ -189,6 +189,7 @@ pub fn tenant(index: u8) -> TenantPlan {
             timeouts: NatTimeouts::default(),
         }),
         vpn: None,
+        bgp: None,
         front_end_prefixes: vec![prefix(&front_end)],
         limits: TenantLimits::default(),
     }
@@ -216,6 +217,7 @@ pub fn plan(tenants: Vec<TenantPlan>) -> Plan {
                     prefixes: vec![prefix("203.0.113.0/24")],
                 }],
                 shared_addresses: Vec::new(),
+                bgp: None,
             },
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9470)),
             state_directory: "/nowhere".into(),

@@ -124,7 +124,7 @@ pub fn give_sites_at(
 #[must_use]
 pub fn route_to(prefix: &str, site: u16) -> RoutePlan {
     let prefix = prefix.parse().expect("a prefix");
-    RoutePlan { prefix, metric: 100, target: RouteTarget::Site(site) }
+    RoutePlan { prefix, metric: 100, target: RouteTarget::Site(site), announce: false }
 }
 
 /// What the peer with key `number` of a tenant is configured with: its half of [`tunnel`].

@@ -257,16 +257,23 @@ fn customer_routes_lead_to_router_vms_and_black_holes() {
     let mut routed = tenant(0);
     let via = RouteTarget::Via(CustomerAddress(customer(WEB, 11).into()));
     routed.routes = vec![
-        RoutePlan { prefix: "10.50.0.0/16".parse().unwrap(), metric: 10, target: via },
+        RoutePlan {
+            prefix: "10.50.0.0/16".parse().unwrap(),
+            metric: 10,
+            target: via,
+            announce: false,
+        },
         RoutePlan {
             prefix: "10.50.9.0/24".parse().unwrap(),
             metric: 10,
             target: RouteTarget::Blackhole,
+            announce: false,
         },
         RoutePlan {
             prefix: "10.50.0.0/16".parse().unwrap(),
             metric: 20,
             target: RouteTarget::Blackhole,
+            announce: false,
         },
     ];
     each_of(vec![routed, tenant(1)], |rig| {

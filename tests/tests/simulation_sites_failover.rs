@@ -166,6 +166,7 @@ fn a_less_specific_route_takes_over_and_gives_back() {
         prefix: "192.0.0.0/8".parse().expect("a prefix"),
         metric: 100,
         target: RouteTarget::Via(CustomerAddress(customer(APP, 20).into())),
+        announce: false,
     });
     each_place(&[tenant, with_site(1, 1, |_, _| {})], |rig, port| {
         let mut peers = peers(rig, 1, port);
@@ -192,6 +193,7 @@ fn nobody_outside_speaks_with_an_address_of_a_site_that_is_down() {
         prefix: "0.0.0.0/0".parse().expect("a prefix"),
         metric: 100,
         target: RouteTarget::Via(CustomerAddress(customer(APP, 20).into())),
+        announce: false,
     });
     each_place(&[tenant], |rig, _| {
         let syn = Packet::tcp((on_premises(1, 5), 7), (public(0, 0), 80), flags::SYN, b"");

@@ -21,7 +21,7 @@ pub enum SecretFileError {
     #[error("cannot be read: {0}; see that it exists and this process may read it")]
     Unreadable(#[from] io::Error),
     /// It is a directory or something else that is no file.
-    #[error("is not a regular file; name the file that holds the key")]
+    #[error("is not a regular file; name the file that holds the secret")]
     NotAFile,
     /// Others may read or write it.
     #[error("is open to others than its owner (mode {mode:03o}); run `chmod 600` on it")]
@@ -30,8 +30,10 @@ pub enum SecretFileError {
         mode: u32,
     },
     /// It holds something else.
-    #[error("does not hold a key; write one there, as `wg genkey` or `wg genpsk` prints it")]
-    NoKey,
+    #[error(
+        "holds more than {MAX_SECRET_BYTES} bytes, or no text; write the secret there and nothing else"
+    )]
+    NoSecret,
 }
 
 /// The text of the secret in `path`, without white space around it.
@@ -52,8 +54,8 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, SecretFileEr
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES as usize + 1));
     file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_SECRET_BYTES {
-        return Err(SecretFileError::NoKey);
+        return Err(SecretFileError::NoSecret);
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NoKey)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NoSecret)?;
     Ok(Zeroizing::new(text.trim().to_owned()))
 }

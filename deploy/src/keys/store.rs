@@ -357,7 +357,7 @@ mod tests {
             refused("is damaged; put back a copy of it");
         }
         fs::write(&file, "x".repeat(1000)).unwrap();
-        refused("does not hold a key");
+        refused("holds more than 256 bytes");
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
         refused("is not a regular file");

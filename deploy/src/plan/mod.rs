@@ -2,6 +2,7 @@
 //!
 //! [`prove`] is the only maker of a [`Plan`] outside tests: whoever holds one need not ask again.
 
+mod bgp;
 mod prove;
 mod vpn;
 
@@ -14,6 +15,10 @@ use nvgate_model::{
     RoutingDomainId, TenantName, Vsid,
 };
 
+pub use bgp::{
+    AggregatePlan, AnnouncePlan, BgpLimits, BgpPeerPlan, BgpPlan, DecisionPlan, DynamicPlan,
+    FrontEndBgpPlan, MultipathPath, RulePlace, RulePlaces, Treatment,
+};
 pub use prove::{Proof, prove};
 pub use vpn::{
     Bandwidth, ListenerPlan, ProbePlan, SitePlan, TranslatePlan, TranslateSide, TunnelPlan, VpnPlan,
@@ -79,6 +84,8 @@ pub struct FrontEndPlan {
     /// The gateway's own addresses, of either family, that tenants' VPN listeners share; no pool
     /// leases them.
     pub shared_addresses: Vec<FrontEndAddress>,
+    /// BGP with the routers there, when the gateway has it.
+    pub bgp: Option<FrontEndBgpPlan>,
 }
 
 /// A pool of front-end addresses.
@@ -107,6 +114,8 @@ pub struct TenantPlan {
     pub nat: Option<NatPlan>,
     /// Site-to-site VPN, when the tenant has it.
     pub vpn: Option<VpnPlan>,
+    /// BGP in the routing domain, when the tenant has it.
+    pub bgp: Option<BgpPlan>,
     /// IPv6 prefixes the tenant owns on the front end and that are routed untranslated. Each lies
     /// within a subnet's prefix or covers one.
     pub front_end_prefixes: Vec<Prefix>,
@@ -164,6 +173,8 @@ pub struct RoutePlan {
     pub metric: u32,
     /// What happens to packets.
     pub target: RouteTarget,
+    /// Whether the tenant's BGP peers, which it then has, are told of it.
+    pub announce: bool,
 }
 
 /// What a customer route leads to.

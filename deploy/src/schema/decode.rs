@@ -226,6 +226,11 @@ fn closest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Optio
         .map(|(_, name)| name)
 }
 
+/// The key of a field, whose name may have to be told apart from a word of Rust.
+pub(crate) fn key_name(field: &'static str) -> &'static str {
+    field.trim_start_matches("r#")
+}
+
 /// Declares a record: its name, what messages call it, and its keys with help, need and type.
 /// Every field is an `Option`: a record survives whatever is wrong with some of its keys, so that
 /// the rest of it can still be checked, and a required key is absent only after a finding.
@@ -247,11 +252,15 @@ macro_rules! record {
                 node: &$crate::schema::node::Node,
                 decoder: &mut $crate::schema::decode::Decoder<'_>,
             ) -> Option<Self> {
-                use $crate::schema::decode::{Record, is_required};
-                let keys = [$(stringify!($key)),+];
+                use $crate::schema::decode::{Record, is_required, key_name};
+                let keys = [$(key_name(stringify!($key))),+];
                 let record = Record::open(node, $noun, &keys, decoder)?;
                 Some(Self {
-                    $($key: record.field(stringify!($key), is_required!($need), decoder),)+
+                    $($key: record.field(
+                        key_name(stringify!($key)),
+                        is_required!($need),
+                        decoder,
+                    ),)+
                 })
             }
 
@@ -259,7 +268,7 @@ macro_rules! record {
                 $crate::schema::decode::record_schema(
                     concat!($($doc),+),
                     vec![$( $crate::schema::decode::KeySchema {
-                        name: stringify!($key),
+                        name: $crate::schema::decode::key_name(stringify!($key)),
                         required: $crate::schema::decode::is_required!($need),
                         help: concat!($($help),+),
                         schema: <$type as $crate::schema::decode::Decode>::schema(),

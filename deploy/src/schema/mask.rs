@@ -5,7 +5,16 @@
 /// What is shown in a secret's place.
 const MASK: &str = "********";
 /// The keys whose values are secrets; longer keys that end in one of them are secrets too.
-const SECRET_KEYS: [&str; 2] = ["private_key", "preshared_key"];
+const SECRET_KEYS: [&str; 3] = ["private_key", "preshared_key", "password"];
+/// The key of secrets that do not look like any: what is meant as it is taken for it.
+const PASSWORD: &str = "password";
+/// Slips of the pen within which a key is taken for that one.
+const PASSWORD_SLIPS: usize = 3;
+/// What other programs call a password: as part of a key, and as all of it.
+const PASSWORD_PARTS: [&str; 4] = ["passw", "passphrase", "secret", "md5"];
+const PASSWORD_NAMES: [&str; 3] = ["pass", "psk", "authentication"];
+/// The ending of keys that name a file.
+const FILE_ENDING: &str = "_file";
 /// What stands before a key that is no secret, in messages.
 const PUBLIC: &str = "public key";
 /// Characters of base64 in a row that may be a secret of 32 bytes, which takes 43, with a slip.
@@ -29,6 +38,18 @@ pub(super) fn masked_line(text: &str, number: usize, columns: &[usize]) -> Optio
     Some(if cut.is_some() { format!("{shown}{MASK}") } else { shown })
 }
 
+/// What the YAML parser says about line `number` of `text`: without the words that it quotes from
+/// it, if the line holds a secret.
+pub(super) fn masked_words_of_parser(text: &str, number: usize, message: &str) -> String {
+    let line = text.lines().nth(number.saturating_sub(1)).map(str::to_owned);
+    if masked_line(text, number, &[]) == line {
+        return message.to_owned();
+    }
+    let parts = message.split('`').enumerate();
+    let shown: Vec<_> = parts.map(|(at, part)| if at % 2 == 1 { MASK } else { part }).collect();
+    shown.join("`")
+}
+
 /// Whether the last of `lines` belongs to a value whose secret key stands on a line before it.
 fn continues_secret(lines: &[&str]) -> bool {
     let indent = |line: &str| line.len() - line.trim_start().len();
@@ -42,21 +63,35 @@ fn continues_secret(lines: &[&str]) -> bool {
 
 /// Where the value of the first secret's key on the line begins.
 fn after_secret_key(line: &str) -> Option<usize> {
-    SECRET_KEYS
-        .iter()
-        .flat_map(|key| line.match_indices(key).map(|(at, _)| at + key.len()))
-        .filter_map(|end| {
-            let rest = &line[end..];
-            let value = rest.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix(':')?;
-            Some(line.len() - value.trim_start().len())
-        })
-        .min()
+    line.match_indices(':').find_map(|(colon, _)| {
+        let before = line[..colon].trim_end_matches(['"', '\'', ' ', '\t']);
+        let word = |one: char| one.is_alphanumeric() || matches!(one, '_' | '-');
+        let start = before
+            .rfind(|one| !word(one))
+            .map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+        let value = line[colon + 1..].trim_start();
+        is_secret_key(&before[start..]).then(|| line.len() - value.len())
+    })
+}
+
+/// Whether a key is a secret's, or was meant to be one.
+fn is_secret_key(key: &str) -> bool {
+    const LONGEST: usize = 64;
+    let lower = key.to_ascii_lowercase();
+    if SECRET_KEYS.iter().any(|secret| lower.ends_with(secret)) {
+        return true;
+    }
+    let slip = || strsim::damerau_levenshtein(&lower, PASSWORD) <= PASSWORD_SLIPS;
+    let part = PASSWORD_PARTS.iter().any(|part| lower.contains(part))
+        || PASSWORD_NAMES.contains(&lower.as_str());
+    !lower.ends_with(FILE_ENDING) && (part || key.len() <= LONGEST && slip())
 }
 
 /// Where the value of a plain key at the beginning of the line begins.
 fn after_any_key(line: &str) -> Option<usize> {
     let key = line.trim_start_matches([' ', '-']);
-    let end = key.find(|one: char| !(one.is_ascii_lowercase() || one == '_'))?;
+    let end =
+        key.find(|one: char| !(one.is_ascii_lowercase() || one.is_ascii_digit() || one == '_'))?;
     (end > 0 && key[end..].starts_with(':')).then_some(end)
 }
 
@@ -101,6 +136,13 @@ mod tests {
             ("previous_private_key:KEY", "previous_private_key:********"),
             ("private_key_file: /etc/nvgate/a.key", "private_key_file: /etc/nvgate/a.key"),
             ("private_key:", "private_key:"),
+            ("- {asn: 1, password: hunter2, port: 1}", "- {asn: 1, password: ********"),
+            ("  passwrod: hunter2", "  passwrod: ********"),
+            ("  md5-key: hunter2", "  md5-key: ********"),
+            ("  Passphrase: hunter2", "  Passphrase: ********"),
+            ("é password : hunter2", "é password : ********"),
+            ("  password_file: /etc/nvgate/a.key", "  password_file: /etc/nvgate/a.key"),
+            ("  passive: true", "  passive: true"),
         ] {
             assert_eq!(masked(line, 1), shown);
         }
@@ -126,6 +168,14 @@ mod tests {
         }
         assert_eq!(masked("  private_key: x\n  port: 1", 2), "  port: 1");
         assert_eq!(masked("- private_key: x\n  port: 1", 2), "  port: 1");
+        assert_eq!(masked("- password: x\n  ipv4: {a: 1}", 2), "  ipv4: {a: 1}");
+    }
+
+    #[test]
+    fn what_the_parser_quotes_of_a_line_with_a_secret_is_not_shown() {
+        let masked = |text| masked_words_of_parser(text, 1, "unsupported tag `!x`; `y` is not");
+        assert_eq!(masked("password: !x y"), "unsupported tag `********`; `********` is not");
+        assert_eq!(masked("port: !x y"), "unsupported tag `!x`; `y` is not");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Everything wrong with the files' form is found in one go: a syntax error stops only its own
 //! file, a wrong value only itself. What the values mean together is for [`crate::plan::prove`].
 
+pub(crate) mod bgp;
 mod decode;
 mod diagnostic;
 mod mask;
@@ -30,7 +31,8 @@ pub(crate) use records::{
     Timeouts,
 };
 pub(crate) use scalar::{
-    Dscp, NatAddresses, PublicAddress, RouteVia, RuleProtocol, SubnetReference, Switch, Workers,
+    Dscp, Name, NatAddresses, Number, PublicAddress, RouteVia, RuleProtocol, SubnetReference,
+    Switch, Workers,
 };
 pub(crate) use secret::{KeyFile, SecretKey};
 pub(crate) use vpn::{Listener, Probe, Site, Translation, Tunnel, TunnelBandwidth, Vpn};

@@ -9,6 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
 use super::diagnostic::{Findings, Place};
+use super::mask::masked_words_of_parser;
 
 /// Nested lists and mappings.
 pub(crate) const MAX_DEPTH: usize = 16;
@@ -64,7 +65,7 @@ pub(crate) fn parse(file: u32, text: &str, findings: &mut Findings) -> Option<No
         Ok(root) => Some(Builder { file, text, findings }.node(root)),
         Err(error) => {
             let (place, message) = describe(file, &error);
-            findings.error(place, message);
+            findings.error(place, masked_words_of_parser(text, place.line as usize, &message));
             None
         }
     }

@@ -8,6 +8,7 @@ use nvgate_model::{
     TenantName, Vsid,
 };
 
+use super::bgp::{FrontEndBgp, TenantBgp};
 use super::decode::{List, record};
 use super::scalar::{
     AbsolutePath, Dscp, LinkName, Name, NatAddresses, Number, PortRange, PrefixOrAddress,
@@ -100,6 +101,8 @@ record! {
         /// Addresses of the gateway that tenants' VPN listeners may share, each on a port of its
         /// own. They may lie in a pool, which then never leases them.
         optional shared_addresses: List<FrontEndAddress, 0, MAX_SHARED_ADDRESSES>,
+        /// BGP with the routers of the front end.
+        optional bgp: FrontEndBgp,
     }
 }
 
@@ -143,6 +146,8 @@ record! {
         optional nat: Nat,
         /// Site-to-site VPN (WireGuard) to the tenant's premises.
         optional vpn: Vpn,
+        /// BGP between the tenant's network and the tenant's routers.
+        optional bgp: TenantBgp,
         /// IPv6 prefixes the tenant owns on the front end, routed untranslated. Each lies within a
         /// subnet's prefix or covers one.
         optional front_end_prefixes: List<Prefix, 0, MAX_FRONT_END_PREFIXES>,
@@ -198,6 +203,8 @@ record! {
         optional blackhole: Switch,
         /// The lower one wins among routes to one prefix, 0 to 65535. Default: 100.
         optional metric: Number<0, 65_535>,
+        /// `true`: the tenant's BGP peers are told of it. Default: false.
+        optional announce: Switch,
     }
 }
 

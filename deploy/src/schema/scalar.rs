@@ -36,7 +36,7 @@ impl<const MIN: u32, const MAX: u32> Scalar for Number<MIN, MAX> {
 }
 
 /// A whole number that fits 64 bits; larger ones saturate, for they are beyond every bound.
-fn whole_number(text: &str) -> Option<u64> {
+pub(super) fn whole_number(text: &str) -> Option<u64> {
     let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(hexadecimal) => (hexadecimal, 16),
         None => (text, 10),
@@ -397,6 +397,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(super) use words;
 
 words! {
     /// How DSCP crosses the tunnel's ends.

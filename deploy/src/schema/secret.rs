@@ -1,10 +1,12 @@
-//! Keys as values of a configuration. A secret's text never leaves this module: messages say what
+//! Keys and passwords as values of a configuration. A secret's text never leaves this module: messages say what
 //! is expected and not what was found, and the place of each secret is remembered so that the
 //! line it stands on is shown without it.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use nvgate_bgp::config::Md5Key;
 use nvgate_vpn::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
 use serde_json::{Value, json};
 
@@ -17,23 +19,46 @@ pub(crate) trait Secret: Sized {
     /// What messages call it, and the command that makes one.
     const EXPECTED: &'static str;
 
-    /// Reads its base64 text; the error does not repeat it.
-    fn read(text: &str) -> Result<Self, InvalidKey>;
+    /// Reads its text; the error does not repeat it.
+    fn read(text: &str) -> Result<Self, String>;
+
+    /// The JSON Schema of its text.
+    fn schema() -> Value;
 }
 
 impl Secret for PrivateKey {
     const EXPECTED: &'static str = "a private key in base64, as `wg genkey` prints it";
 
-    fn read(text: &str) -> Result<Self, InvalidKey> {
-        text.parse()
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: InvalidKey| error.to_string())
+    }
+
+    fn schema() -> Value {
+        key_schema()
     }
 }
 
 impl Secret for PresharedKey {
     const EXPECTED: &'static str = "a preshared key in base64, as `wg genpsk` prints it";
 
-    fn read(text: &str) -> Result<Self, InvalidKey> {
-        text.parse()
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: InvalidKey| error.to_string())
+    }
+
+    fn schema() -> Value {
+        key_schema()
+    }
+}
+
+impl Secret for Md5Key {
+    const EXPECTED: &'static str = "a password of 1 to 80 bytes, as the other side has it";
+
+    fn read(text: &str) -> Result<Self, String> {
+        Self::new(text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "string" }, { "type": "integer" }] })
     }
 }
 
@@ -55,7 +80,7 @@ impl<K: Secret> Decode for SecretKey<K> {
     }
 
     fn schema() -> Value {
-        key_schema()
+        K::schema()
     }
 }
 
@@ -63,18 +88,22 @@ impl<K: Secret> Decode for SecretKey<K> {
 #[derive(Clone, Debug)]
 pub(crate) struct KeyFile<K>(pub(crate) K);
 
-impl<K: Secret> Scalar for KeyFile<K> {
-    const EXPECTED: &'static str = "the absolute path of a file with a key";
+impl<K: Secret> Decode for KeyFile<K> {
+    const SCALAR: bool = true;
 
-    fn read(text: &str) -> Result<Self, String> {
-        // What is no path may be the key itself, put under the wrong name.
+    fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
+        const EXPECTED: &str = "the absolute path of a file with a secret";
+        let NodeValue::Scalar(text) = &node.value else {
+            decoder.refuse(node.place, format!("expected {EXPECTED}, found {}", node.kind()));
+            return None;
+        };
+        // What is no path may be the secret itself, put under the wrong name.
         if !text.starts_with('/') || text.contains('\0') {
-            return Err(format!("the value (not shown) is not {}", Self::EXPECTED));
+            decoder.findings.secret(node.place);
+            decoder.refuse(node.place, format!("the value (not shown) is not {EXPECTED}"));
+            return None;
         }
-        let path = text.escape_debug();
-        let secret = read_secret(Path::new(text)).map_err(|error| format!("{path} {error}"))?;
-        let refuse = |error| format!("{path} does not hold {}: {error}", K::EXPECTED);
-        K::read(&secret).map(Self).map_err(refuse)
+        Self::of(text).map_err(|message| decoder.refuse(node.place, message)).ok()
     }
 
     fn schema() -> Value {
@@ -82,7 +111,16 @@ impl<K: Secret> Scalar for KeyFile<K> {
     }
 }
 
-fn refused(expected: &str, error: InvalidKey) -> String {
+impl<K: Secret> KeyFile<K> {
+    fn of(path: &str) -> Result<Self, String> {
+        let shown = path.escape_debug();
+        let secret = read_secret(Path::new(path)).map_err(|error| format!("{shown} {error}"))?;
+        let refuse = |error| format!("{shown} does not hold {}: {error}", K::EXPECTED);
+        K::read(&secret).map(Self).map_err(refuse)
+    }
+}
+
+fn refused(expected: &str, error: impl Display) -> String {
     format!("the value (not shown) is not {expected}: {error}")
 }
 
@@ -91,7 +129,7 @@ impl Scalar for PublicKey {
 
     fn read(text: &str) -> Result<Self, String> {
         // What is no public key may be a private one with a slip.
-        text.parse().map_err(|error| refused(Self::EXPECTED, error))
+        text.parse().map_err(|error: InvalidKey| refused(Self::EXPECTED, error))
     }
 
     fn schema() -> Value {

@@ -29,6 +29,7 @@ pub fn plan() -> TenantPlan {
             timeouts: NatTimeouts::default(),
         }),
         vpn: None,
+        bgp: None,
         front_end_prefixes: vec![],
         limits: TenantLimits::default(),
     }

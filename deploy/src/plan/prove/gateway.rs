@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use nvgate_model::{FlowId, FrontEndAddress, MacAddress, Prefix, ProviderAddress};
 
 use super::address::{overlaps, special_address, special_part};
+use super::bgp::{Ground, prove_front_end_bgp};
 use crate::lease::LeasePool;
 use crate::plan::{DscpMode, FabricPlan, FrontEndPlan, GatewayPlan, PoolPlan};
 use crate::schema::{
@@ -81,6 +82,16 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
     });
     prove_links(file, findings);
     let named_providers = provider_addresses.iter().copied().chain(flow_providers).collect();
+    let intact = documents.gateway_intact && file.is_some();
+    let bgp = front_end.and_then(|front_end| {
+        let provider = provider_addresses.iter().find_map(|address| match address.value.ip() {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let ground = Ground::FrontEnd { pools: &pools, shared: &shared_addresses };
+        let bgp = front_end.value.bgp.as_ref()?;
+        prove_front_end_bgp(bgp, ground, provider, intact, &documents.sources, findings)
+    });
     let front_end_plan = front_end.and_then(|front_end| {
         let link = front_end.value.link.as_ref()?.value.0.clone();
         let plan = |draft: &PoolDraft| PoolPlan {
@@ -91,6 +102,7 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
             link,
             pools: pools.iter().map(plan).collect(),
             shared_addresses: shared_addresses.iter().map(|address| address.value).collect(),
+            bgp,
         })
     });
     let flow_entries = prove_flow_entries(file, findings);
@@ -104,7 +116,6 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
         gateway_mac,
         flow_entries,
     });
-    let intact = documents.gateway_intact && file.is_some();
     GatewayDraft {
         plan,
         provider_addresses,

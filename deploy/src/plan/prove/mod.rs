@@ -4,6 +4,7 @@
 
 mod across;
 mod address;
+mod bgp;
 mod gateway;
 mod nat;
 mod reach;
@@ -60,7 +61,9 @@ pub fn prove(
     let mut tenants: Vec<TenantDraft> = documents
         .tenants
         .iter()
-        .map(|document| prove_tenant(document, &gateway, &mut keys, &mut findings))
+        .map(|document| {
+            prove_tenant(document, &gateway, &mut keys, &documents.sources, &mut findings)
+        })
         .collect();
     tenants.sort_by(|one, other| name_of(one).cmp(&name_of(other)));
     let requests = requests(&tenants);
@@ -213,6 +216,8 @@ fn planned_tenant(
         routes: tenant.routes.clone(),
         nat,
         vpn,
+        // Of BGP that is there no draft is left only after an error.
+        bgp: tenant.bgp.clone(),
         front_end_prefixes: tenant.front_end_prefixes.iter().map(|prefix| prefix.value).collect(),
         limits: tenant.limits,
     })

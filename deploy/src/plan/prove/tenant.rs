@@ -8,13 +8,16 @@ use nvgate_model::{
 };
 
 use super::address::{overlaps, reserved_role, special_part, special_whole};
+use super::bgp::{Ground, prove_tenant_bgp};
 use super::gateway::{GatewayDraft, prove_remote_provider};
 use super::nat::{NatDraft, prove_nat};
 use super::reach::{prove_reach, prove_routed};
 use super::vpn::{Keys, VpnDraft, prove_vpn};
-use crate::plan::{EndpointPlan, RoutePlan, RouteTarget, SubnetPlan, SubnetRole, TenantLimits};
+use crate::plan::{
+    BgpPlan, EndpointPlan, RoutePlan, RouteTarget, SubnetPlan, SubnetRole, TenantLimits,
+};
 use crate::schema::{
-    At, Endpoint, Findings, Limits, Place, Route, RouteVia, SubnetReference, Switch,
+    At, Endpoint, Findings, Limits, Place, Route, RouteVia, Source, SubnetReference, Switch,
     TenantDocument, entries, hint,
 };
 
@@ -43,6 +46,7 @@ pub(super) struct TenantDraft {
     /// Whether the file has NAT, proven or not.
     pub(super) has_nat: bool,
     pub(super) vpn: Option<VpnDraft>,
+    pub(super) bgp: Option<BgpPlan>,
     pub(super) front_end_prefixes: Vec<At<Prefix>>,
     pub(super) limits: TenantLimits,
     /// Whether what is missing here is truly absent.
@@ -94,6 +98,7 @@ pub(super) fn prove_tenant(
     document: &TenantDocument,
     gateway: &GatewayDraft,
     keys: &mut Keys<'_>,
+    sources: &[Source],
     findings: &mut Findings,
 ) -> TenantDraft {
     let file = &document.file;
@@ -109,6 +114,7 @@ pub(super) fn prove_tenant(
         nat: None,
         has_nat: file.nat.is_some(),
         vpn: None,
+        bgp: None,
         front_end_prefixes: entries(&file.front_end_prefixes).to_vec(),
         limits: file
             .limits
@@ -126,6 +132,11 @@ pub(super) fn prove_tenant(
     prove_reach(&draft, findings);
     prove_front_end_prefixes(&draft, findings);
     draft.nat = file.nat.as_ref().and_then(|nat| prove_nat(nat, &draft, gateway, findings));
+    draft.bgp = file.bgp.as_ref().and_then(|bgp| {
+        let ground = Ground::of_tenant(&draft, &customers);
+        prove_tenant_bgp(bgp, ground, sources, findings)
+    });
+    prove_announced(entries(&file.routes), file.bgp.is_some(), &draft, findings);
     draft
 }
 
@@ -367,9 +378,33 @@ fn prove_routes(
         {
             prove_routed(prefix, site, findings);
         }
-        plans.extend(target.map(|target| RoutePlan { prefix: prefix.value, metric, target }));
+        let announce = is_announced(&route.value);
+        let plan = |target| RoutePlan { prefix: prefix.value, metric, target, announce };
+        plans.extend(target.map(plan));
     }
     plans
+}
+
+fn is_announced(route: &Route) -> bool {
+    route.announce.is_some_and(|announce| announce.value == Switch::On)
+}
+
+/// Proves that there is someone whom routes are announced to.
+fn prove_announced(
+    routes: &[At<Route>],
+    has_bgp: bool,
+    tenant: &TenantDraft,
+    findings: &mut Findings,
+) {
+    if has_bgp || !tenant.intact {
+        return;
+    }
+    for route in routes.iter().filter(|route| is_announced(&route.value)) {
+        let place = route.value.announce.map_or(route.place, |announce| announce.place);
+        let message = "the route is to be announced, but the tenant has no BGP peers; add `bgp`, or \
+                       leave `announce` out";
+        findings.error(place, message);
+    }
 }
 
 fn prove_target(

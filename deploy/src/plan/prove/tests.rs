@@ -1,6 +1,9 @@
 //! What proving gives: one error for one wrong thing, at its place; all errors at once; and plans
 //! and leases that depend on nothing but what the files say.
 
+mod bgp;
+mod bgp_cases;
+mod bgp_rule_cases;
 mod cases;
 mod secrets;
 mod vpn_cases;
@@ -12,6 +15,8 @@ use crate::keys::{ListenerKeys, PreviousKey};
 use crate::lease::LeaseKey;
 use crate::plan::{DscpMode, RouteTarget, SubnetRole, TranslateSide};
 use crate::schema::documents_of;
+use bgp_cases::BGP_CASES;
+use bgp_rule_cases::BGP_RULE_CASES;
 use cases::{CASES, Case, Edit};
 use vpn_cases::VPN_CASES;
 
@@ -27,6 +32,22 @@ front_end:
     - name: other
       prefixes: [198.51.100.0/30]
   shared_addresses: [203.0.113.9, '2001:db8:f::9']
+  bgp:
+    asn: 64496
+    announce:
+      aggregates: public
+    peers:
+      - name: transit
+        address: 203.0.113.30
+        asn: 64500
+        import: full
+        export: own
+    policies:
+      - name: full
+        default: accept
+      - name: own
+        rules:
+          - {match: {source: local}, then: accept}
 ";
 
 const A: &str = "\
@@ -111,6 +132,45 @@ vpn:
           listen: shared
           public_key: xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=
           allowed: [172.16.0.0/24]
+bgp:
+  asn: 64512
+  accept_default: true
+  peers:
+    - name: vm
+      address: 10.1.0.10
+      asn: 65010
+      import: from-vm
+      password: hOvBvWW2yPzXK8VbhmH5IIRdyKsWWgKTwCnDWrIMhPo=
+      bfd: true
+    - name: office
+      address: 192.168.0.1
+      asn: 64512
+      export: to-office
+      reflector_client: true
+    - name: routers
+      dynamic: 10.2.0.0/25
+      asn: 65000-65009
+      limit: 8
+  policies:
+    - name: from-vm
+      rules:
+        - match:
+            prefix: [theirs, {prefix: 172.31.0.0/16, ge: 24}]
+            as_path: {originates: [customers, 65010]}
+          set: {local_preference: 200, weight: 5}
+          then: accept
+        - then: reject
+    - name: to-office
+      rules:
+        - match: {communities: marked, peer: vm}
+          set: {prepend: 2, next_hop: self, add_communities: '64512:1'}
+          then: next
+  prefix_lists:
+    - {name: theirs, prefixes: 10.99.0.0/16}
+  community_lists:
+    - {name: marked, communities: '64512:*'}
+  as_lists:
+    - {name: customers, asns: [65011, 65100-65110]}
 ";
 
 const B: &str = "\
@@ -190,7 +250,9 @@ fn base() -> [String; 3] {
 #[test]
 fn every_rule_gives_its_one_error_at_its_place() {
     let mut wrong = Vec::new();
-    for Case { edits, message } in CASES.iter().chain(VPN_CASES) {
+    for Case { edits, message } in
+        CASES.iter().chain(VPN_CASES).chain(BGP_CASES).chain(BGP_RULE_CASES)
+    {
         let Marked { texts, error, note } = edited(edits);
         let diagnostics = match prove_texts(&texts, &Leases::default()) {
             Ok(_) => Vec::new(),
@@ -451,7 +513,7 @@ fn all_errors_of_all_files_are_reported_at_once() {
 
 #[test]
 fn a_missing_gateway_file_leaves_the_tenants_to_be_proven() {
-    let documents = documents_of("", &[("a.yaml", &A.replace("10.1.0.10, ", "10.1.0.1, "))]);
+    let documents = documents_of("", &[("a.yaml", &A.replace("'fd00:1::10'", "'fd00:1::1'"))]);
     let diagnostics = prove(&documents, &Leases::default(), &Keyring::default()).unwrap_err();
     let messages: Vec<_> = diagnostics.iter().map(|one| one.message.as_str()).collect();
     assert_eq!(messages.len(), 2, "{messages:?}");

@@ -12,10 +12,11 @@ use crate::diff::diff;
 
 const PRIVATE: &str = "cAdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LGo=";
 const PRESHARED: &str = "FpCyhws9cxwWoV4xELtfJvjJN+zQVRPISllRWgeopVE=";
+const PASSWORD: &str = "hOvBvWW2yPzXK8VbhmH5IIRdyKsWWgKTwCnDWrIMhPo=";
 
 /// Whether more of a secret than a few characters is in `text`.
 fn shows_secret(text: &str) -> bool {
-    [PRIVATE, PRESHARED].iter().any(|secret| text.contains(&secret[3..15]))
+    [PRIVATE, PRESHARED, PASSWORD].iter().any(|secret| text.contains(&secret[3..15]))
 }
 
 fn shown(diagnostics: &[Diagnostic]) -> String {
@@ -47,6 +48,44 @@ fn an_error_at_a_secret_shows_its_line_without_it() {
         let shown = shown(&diagnostics);
         assert!(!shows_secret(&shown), "{to}:\n{shown}");
     }
+}
+
+/// A password looks like nothing: only its key, or one that was meant to be it, tells.
+#[test]
+fn an_error_at_a_password_shows_its_line_without_it() {
+    for to in [
+        "password: hunter2\n      password_file: x",
+        "password: hunter2\n      password_file: hunter2",
+        "password_file: hunter2",
+        "passwrod: hunter2",
+        "passowrd : \"hunter2\"",
+        "pasword: hunter2",
+        "md5: hunter2",
+        "md5_password: hunter2",
+        "secret: hunter2",
+        "psk: hunter2",
+        "authentication: hunter2",
+        "password: !hunter2 x",
+        "password: [hunter2",
+        "password: *hunter2",
+        "password: 'hunter2' hunter2",
+        "password: {hunter2: hunter2}",
+        "password:\n      - hunter2",
+        "password: >\n       x\n       hunter2\n      asn: 1",
+        "password: \"hunter2",
+    ] {
+        let [gateway, a, b] = base();
+        let a = a.replace(&format!("password: {PASSWORD}"), to);
+        let diagnostics = prove_texts(&[gateway, a, b], &Leases::default()).unwrap_err();
+        let shown = shown(&diagnostics);
+        assert!(!shown.contains("hunter2"), "{to}:\n{shown}");
+    }
+    let long = "x".repeat(81);
+    let [gateway, a, b] = base();
+    let a = a.replace(PASSWORD, &long);
+    let shown = shown(&prove_texts(&[gateway, a, b], &Leases::default()).unwrap_err());
+    assert!(shown.contains("a TCP-MD5 key of 81 bytes is none of 1 to 80"), "{shown}");
+    assert!(!shown.contains(&long), "{shown}");
 }
 
 #[test]
@@ -83,13 +122,16 @@ fn a_key_file_is_read_and_one_that_is_open_or_no_key_is_refused_with_the_remedy(
             "does not hold a private key in base64, as `wg genkey` prints it: a",
         ),
         ("", 0o600, "a key has 44 characters of base64, not 0"),
-        (&PRIVATE.repeat(9), 0o600, "does not hold a key"),
+        (&PRIVATE.repeat(9), 0o600, "holds more than 256 bytes"),
     ] {
         let shown = shown(&prove_with(text, mode).unwrap_err());
         assert!(shown.contains(message) && !shows_secret(&shown), "{shown}");
     }
     let shown = shown(&prove_file(directory.path()).unwrap_err());
-    assert!(shown.contains("is not a regular file; name the file that holds the key"), "{shown}");
+    assert!(
+        shown.contains("is not a regular file; name the file that holds the secret"),
+        "{shown}"
+    );
 }
 
 fn prove_file(file: &Path) -> Result<Proof, Vec<Diagnostic>> {
@@ -118,7 +160,7 @@ proptest! {
             let secret = a.find(secret).unwrap()..a.find(secret).unwrap() + secret.len();
             secret.contains(&start) || secret.contains(&end)
         };
-        prop_assume!(!cuts(PRIVATE) && !cuts(PRESHARED));
+        prop_assume!(!cuts(PRIVATE) && !cuts(PRESHARED) && !cuts(PASSWORD));
         a.replace_range(start..end, &inserted);
         if let Err(diagnostics) = prove_texts(&[gateway, a, b], &Leases::default()) {
             let shown = shown(&diagnostics);

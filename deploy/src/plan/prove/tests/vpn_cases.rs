@@ -140,7 +140,7 @@ pub(super) const VPN_CASES: &[Case] = &[
             "private_key: cA",
             "private_key_file: ^^nvgate.key\n      previous_private_key: cA",
         )],
-        "`private_key_file`: the value (not shown) is not the absolute path of a file with a key",
+        "`private_key_file`: the value (not shown) is not the absolute path of a file with a secret",
     ),
     case(
         &[("a", "private_key: cAdt", "private_key: ^^cAd")],
