@@ -93,7 +93,7 @@ fn a_configured_route_is_stronger_and_a_longer_prefix_longer() {
     let mut tenants = two_tenants();
     let to_app = RouteTarget::Via(CustomerAddress(customer(APP, 20).into()));
     let prefix = TAUGHT.parse().unwrap();
-    tenants[0].routes.push(RoutePlan { prefix, target: to_app, metric: 0 });
+    tenants[0].routes.push(RoutePlan { prefix, target: to_app, metric: 0, announce: false });
     each_of(tenants, |rig| {
         rig.learn(0, &[(TAUGHT, &[neighbour()])]);
         reaches(rig, 0, &question(1), &app(0));

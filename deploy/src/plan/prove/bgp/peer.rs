@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use nvgate_bgp::NeighborKind;
@@ -23,7 +24,7 @@ use crate::schema::{At, Findings, Place, Switch};
 /// Neighbours of a range at a time, unless configured.
 const DEFAULT_DYNAMIC: u32 = 16;
 /// Seconds between attempts to connect, unless configured.
-const DEFAULT_CONNECT_RETRY_SECS: u16 = 30;
+const DEFAULT_CONNECT_RETRY_SECS: NonZeroU16 = NonZeroU16::new(30).expect("30 is not zero");
 
 /// The proof of a place's peers, and what it has to look at.
 pub(super) struct PeerProof<'a> {
@@ -322,7 +323,8 @@ impl PeerProof<'_> {
             hold_time,
             connect_retry_secs: peer
                 .connect_retry_secs
-                .map_or(DEFAULT_CONNECT_RETRY_SECS, |secs| in_two_bytes(secs.value.0)),
+                .and_then(|secs| NonZeroU16::new(in_two_bytes(secs.value.0)))
+                .unwrap_or(DEFAULT_CONNECT_RETRY_SECS),
             families,
             ipv6_next_hop,
             extended_messages: is_on(peer.extended_messages),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 
 use nvgate_bfd::{Interval, Path, Role as BfdRole, SessionConfig};
 use nvgate_bgp::config::{
@@ -62,7 +63,7 @@ fn a_peer_that_says_little_has_the_defaults_and_the_address_next_to_it() {
         remote_asns: AsnRange::single(Asn(65_010)),
         router_id: id,
         hold_time: HoldTime::new(90).unwrap(),
-        connect_retry_secs: 30,
+        connect_retry_secs: NonZeroU16::new(30).unwrap(),
         families: [Some(family), None],
         ipv6_next_hop: false,
         extended_messages: false,
@@ -143,7 +144,10 @@ fn everything_that_is_said_of_a_peer_is_in_its_plan() {
     assert_eq!(config.shutdown, Some(ShutdownText::new("moving house").unwrap()));
     assert_eq!(config.local_address.unwrap().to_string(), "10.254.254.1");
     assert_eq!((config.reach, config.remote_port), (Reach::Security(3), 1179));
-    assert_eq!((config.hold_time, config.connect_retry_secs), (HoldTime::NONE, 5));
+    assert_eq!(
+        (config.hold_time, config.connect_retry_secs),
+        (HoldTime::NONE, NonZeroU16::new(5).unwrap())
+    );
     let bound = |prefixes, warning_percent, restart_secs| {
         Some(MaxPrefixes { prefixes, warning_percent, restart_secs })
     };
