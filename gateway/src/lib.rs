@@ -8,5 +8,6 @@ pub mod demo;
 pub mod dispatch;
 pub mod endpoint;
 pub mod io;
+pub mod peering;
 pub mod snapshot;
 pub mod worker;

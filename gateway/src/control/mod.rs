@@ -35,13 +35,15 @@ use crate::admin::{self, AdminState, BindError};
 use crate::demo::gateway_process::end_with_owner;
 use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
-use crate::io::packet::OpenError;
+use crate::io::packet::{OpenError, Waker};
+use crate::peering::{LearntBox, Peering};
 use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
 use crate::worker::Published;
 
 pub use config::ConfigError;
 use config::{Configuration, Fingerprint};
 use guarded::{GuardedTraffic, guard};
+use speaker::Speaker;
 use status::Shared;
 use threads::{GatewayClock, StartError, Workers, link_of};
 
@@ -166,6 +168,11 @@ struct Control {
     guards: Vec<Guard>,
     guarded: GuardedTraffic,
     workers: Workers,
+    /// The thread of BGP and BFD, which runs with the workers.
+    speaker: Option<Speaker>,
+    speaker_waker: Waker,
+    /// What neighbours taught, until it is built into the snapshot.
+    learnt: Arc<LearntBox>,
     seed: u64,
     shared: Arc<Shared>,
     resolve: mpsc::Receiver<ResolveRequest>,
@@ -197,7 +204,7 @@ impl Control {
         let workers = Workers::new(plan.gateway.workers)?;
         let guarded = GuardedTraffic::of(&plan);
         let shared = Arc::new(Shared {
-            plan: ArcSwap::from_pointee(plan),
+            plan: Arc::new(ArcSwap::from_pointee(plan)),
             published,
             counters: workers.counters.clone(),
             host,
@@ -227,6 +234,9 @@ impl Control {
             guards: Vec::new(),
             guarded: GuardedTraffic::default(),
             workers,
+            speaker: None,
+            speaker_waker: Waker::new()?,
+            learnt: Arc::default(),
             seed,
             shared,
             resolve,
@@ -268,18 +278,32 @@ impl Control {
             return Ok(());
         }
         let Shared { plan, published, clock, .. } = &*self.shared;
-        let plan = plan.load();
-        // No application is configured, so that nothing is punted and no thread runs for it.
-        let speaker = None;
-        let started = self
-            .workers
-            .start(&plan.gateway, published, *clock, self.seed, &self.resolve_sender, speaker)
-            .map(|_| ());
-        if let Err(StartError::Port(OpenError::LinkDown { link })) = &started {
-            tracing::debug!(link, "waiting for a link to come up");
-            return Ok(());
-        }
-        started
+        let current = plan.load();
+        let waker = &self.speaker_waker;
+        let started = self.workers.start(
+            &current.gateway,
+            published,
+            *clock,
+            self.seed,
+            &self.resolve_sender,
+            waker,
+        );
+        let rings = match started {
+            Ok(rings) => rings,
+            Err(StartError::Port(OpenError::LinkDown { link })) => {
+                tracing::debug!(link, "waiting for a link to come up");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let (seed, learnt) = (random_seed(), Arc::clone(&self.learnt));
+        let peering = Peering::new(Arc::clone(plan), learnt, clock.now(), seed);
+        let workers = self.workers.wakers().to_vec();
+        let time = (*clock, seed);
+        let published = Arc::clone(published);
+        self.speaker =
+            Some(Speaker::start(peering, published, rings, workers, time, waker.clone())?);
+        Ok(())
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), RunError> {
@@ -301,6 +325,7 @@ impl Control {
                 _ = signals.hangup.recv() => self.reload().await,
                 _ = look.tick() => self.look().await?,
                 _ = sites.tick(), if self.builder.has_sites() => self.follow_sites(),
+                () = self.learnt.filled() => self.learn(),
                 _ = signals.interrupt.recv() => return Ok(()),
                 _ = signals.terminate.recv() => return Ok(()),
             }
@@ -309,6 +334,8 @@ impl Control {
 
     async fn stop(&mut self) {
         tracing::info!("gateway stops");
+        // Its connections end with it; peers hear of it while workers still carry packets.
+        self.speaker = None;
         self.workers.stop();
         for guard in &self.guards {
             if let Err(error) = guard.remove().await {
@@ -329,6 +356,7 @@ impl Control {
         let snapshot = self.builder.build(plan, view)?;
         self.shared.published.store(Arc::new(snapshot));
         self.workers.wake();
+        self.speaker_waker.wake();
         Ok(())
     }
 
@@ -345,9 +373,20 @@ impl Control {
 
     /// Routes around sites that went down, and back to those that came up.
     fn follow_sites(&mut self) {
-        if !self.builder.sites_changed() {
-            return;
+        if self.builder.sites_changed() {
+            self.publish_again();
         }
+    }
+
+    /// Builds what neighbours taught into their domains' routes.
+    fn learn(&mut self) {
+        for (domain, routes) in self.learnt.take() {
+            self.builder.learn(domain, routes);
+        }
+        self.publish_again();
+    }
+
+    fn publish_again(&mut self) {
         let plan = self.shared.plan.load_full();
         let view = self.observer.view().borrow().clone();
         if let Err(error) = self.publish(&plan, &view) {
@@ -413,6 +452,7 @@ impl Control {
             return self.refuse(vec![error.to_string()]);
         }
         self.shared.plan.store(Arc::new(plan));
+        self.speaker_waker.wake();
         self.shared.note_loaded(self.shared.published.load().generation.0);
         tracing::info!("configuration reloaded: {impact}");
         self.resolve_neighbours(false).await;
@@ -438,7 +478,7 @@ impl Control {
 
     /// Looks after everything that no event tells.
     async fn look(&mut self) -> Result<(), RunError> {
-        if self.workers.any_ended() {
+        if self.workers.any_ended() || self.speaker.as_ref().is_some_and(Speaker::has_ended) {
             return Err(RunError::WorkerEnded);
         }
         self.start_workers()?;

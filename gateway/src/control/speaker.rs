@@ -1,8 +1,7 @@
 //! The thread of the gateway's own endpoints: waits for packets of workers, for time and for control,
 //! and turns the [`Driver`].
 //!
-//! It runs only under an application. As long as none is configured, workers have no rings, no domain
-//! registers, and nothing is punted.
+//! It runs beside the workers. As long as no domain registers, nothing is punted and it sleeps.
 
 use std::io;
 use std::sync::Arc;

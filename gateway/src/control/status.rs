@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
 use nvgate_deploy::host::HostView;
 use nvgate_deploy::plan::Plan;
 use nvgate_model::RoutingDomainId;
@@ -18,6 +17,7 @@ use crate::admin::sites::SiteStatus;
 use crate::admin::status::{ConfigStatus, Drops, PortStatus, TenantStatus, WorkerStatus};
 use crate::counters::{DomainTotals, DropTotals, PortTotals, WorkerCounters};
 use crate::io::PortRole;
+use crate::peering::PublishedPlan;
 use crate::snapshot::{Domain, Snapshot};
 use crate::worker::Published;
 
@@ -29,7 +29,7 @@ const MIN_TENANT_MTU: u16 = 1280;
 #[derive(Debug)]
 pub struct Shared {
     /// The plan in effect.
-    pub plan: ArcSwap<Plan>,
+    pub plan: PublishedPlan,
     /// The snapshot in effect.
     pub published: Published,
     /// The workers' counters.

@@ -95,8 +95,8 @@ impl Workers {
         &self.wakers
     }
 
-    /// Opens the ports and starts one thread a worker. With `speaker`, what the thread of the gateway's
-    /// own endpoints is woken by, there are rings to it: returned are its ends, a worker each.
+    /// Opens the ports and starts one thread a worker. Returned are the ends of the rings to the
+    /// thread of the gateway's own endpoints, a worker each; `speaker` is what that is woken by.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl Workers {
         clock: GatewayClock,
         seed: u64,
         resolve: &mpsc::Sender<ResolveRequest>,
-        speaker: Option<&Waker>,
+        speaker: &Waker,
     ) -> Result<Vec<EndpointEnd>, StartError> {
         let workers = NonZeroUsize::new(self.counters.len()).unwrap_or(plan.workers);
         let open = |link: &str, admit: Admit| {
@@ -118,8 +118,10 @@ impl Workers {
         let front_end = open(&plan.front_end.link, Admit::Ip)?;
         let count = workers.get();
         let ends = mesh(count as u16).into_iter().zip(fabric.into_iter().zip(front_end));
-        let mut endpoint_ends = Vec::new();
+        let mut endpoint_ends = Vec::with_capacity(count);
         for (index, ((outbox, inbox), (fabric, front_end))) in ends.enumerate() {
+            let (worker_end, endpoint_end) = pair();
+            endpoint_ends.push(endpoint_end);
             let worker = Worker::new(WorkerSetup {
                 dispatcher: DispatcherConfig {
                     worker: index as u16,
@@ -134,18 +136,14 @@ impl Workers {
                 front_end: port(front_end),
                 outbox,
                 inbox,
-                endpoints: speaker.map(|_| {
-                    let (worker, endpoint) = pair();
-                    endpoint_ends.push(endpoint);
-                    worker
-                }),
+                endpoints: Some(worker_end),
             });
             let mut running = Running {
                 worker,
                 clock,
                 waker: self.wakers[index].clone(),
                 others: self.wakers.clone(),
-                speaker: speaker.cloned(),
+                speaker: speaker.clone(),
                 stop: Arc::clone(&self.stop),
                 resolve: resolve.clone(),
             };
@@ -197,7 +195,7 @@ struct Running {
     clock: GatewayClock,
     waker: Waker,
     others: Vec<Waker>,
-    speaker: Option<Waker>,
+    speaker: Waker,
     stop: Arc<AtomicBool>,
     resolve: mpsc::Sender<ResolveRequest>,
 }
@@ -218,10 +216,8 @@ impl Running {
                     self.others[index].wake();
                 }
             }
-            if self.worker.take_punted()
-                && let Some(speaker) = &self.speaker
-            {
-                speaker.wake();
+            if self.worker.take_punted() {
+                self.speaker.wake();
             }
             idle = if processed == 0 { idle + 1 } else { 0 };
             if idle >= IDLE_TURNS && !self.worker.has_handoffs() {
