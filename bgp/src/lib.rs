@@ -23,6 +23,7 @@ mod reaction;
 pub mod rib;
 mod role;
 pub mod session;
+pub mod speaker;
 pub mod wire;
 
 pub use as_path::{AsPath, AsnWidth, InvalidAsPath, Segment, SegmentKind};

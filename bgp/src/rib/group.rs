@@ -21,6 +21,14 @@ pub struct GroupIndex {
     pub(super) number: u16,
 }
 
+impl GroupIndex {
+    /// The family of the group's routes.
+    #[must_use]
+    pub const fn family(self) -> Family {
+        self.family
+    }
+}
+
 /// What a table must know of an update group. That its members have the same policy, rewriting and
 /// encoding is the speaker's to see to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

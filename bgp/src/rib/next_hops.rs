@@ -109,6 +109,10 @@ impl NextHops {
         left
     }
 
+    pub(super) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     /// The next address that became wanted or unwanted; what is both by now is neither.
     pub(super) fn poll(&mut self) -> Option<NextHopChange> {
         while let Some(index) = self.news.pop() {

@@ -193,6 +193,12 @@ impl Table {
         }
     }
 
+    /// What the place may take.
+    #[must_use]
+    pub const fn limits(&self) -> TableLimits {
+        self.shared.config.limits
+    }
+
     /// How many of the peer's routes of the family import let in.
     #[must_use]
     pub fn accepted_count(&self, peer: PeerSlot, family: Family) -> u32 {
@@ -214,6 +220,12 @@ impl Table {
         view_family!(self, group.family, |table| {
             table.group(group).map_or(0, |group| group.changes)
         })
+    }
+
+    /// Whether [`poll_next_hop`](Self::poll_next_hop) may have something to say.
+    #[must_use]
+    pub fn has_next_hop_changes(&self) -> bool {
+        self.shared.next_hops.has_news()
     }
 
     /// Whether [`poll_change`](Self::poll_change) has something to say.

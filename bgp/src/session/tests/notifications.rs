@@ -205,7 +205,8 @@ fn a_shutdown_is_told_and_its_end_starts_the_session() {
 fn a_shut_down_peer_stays_idle_through_other_changes() {
     let mut config = peer_config();
     config.shutdown = Some(ShutdownText::default());
-    let mut rig = Rig::passive((*config).clone());
+    let session = Session::new(config.clone().into(), 7);
+    let mut rig = Rig { session, now: Default::default(), told: Vec::new() };
     config.hold_time = crate::config::HoldTime::NONE;
     rig.reconfigure(config);
     assert_eq!((rig.session.state(), rig.session.poll_timeout()), (State::Idle, None));

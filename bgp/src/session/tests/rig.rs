@@ -18,7 +18,7 @@ pub(super) struct Rig {
     pub session: Session,
     pub now: Instant,
     /// Events that had to be taken for messages to come.
-    told: Vec<SessionEvent>,
+    pub told: Vec<SessionEvent>,
 }
 
 /// What was sent, without what routes are made of.

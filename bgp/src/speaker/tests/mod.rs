@@ -1,0 +1,7 @@
+//! Whole speakers that talk over pipes in virtual time.
+
+mod configs;
+mod isolation;
+mod pairs;
+mod restarts;
+mod world;
