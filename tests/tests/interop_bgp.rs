@@ -4,15 +4,19 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::{Service, ping};
 use nvgate::demo::site::SERVICE_PORT;
 use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;
-use nvgate_tests::wg_lab::{give_vpn, reaches};
-use nvgate_tests::wg_twins::TENANTS;
+use nvgate_tests::wg_lab::{
+    Peer, PeerPlan, Premises, build, exec, gateway_key, give_vpn, place, reaches,
+};
+use nvgate_tests::wg_pings::Pings;
+use nvgate_tests::wg_twins::{HQ, TENANTS, WEB, hq, plan, tunnel};
 
 /// An address behind the router VM of either tenant, in what it teaches.
 const TAUGHT: Ipv4Addr = Ipv4Addr::new(172, 30, 1, 1);
@@ -117,6 +121,177 @@ fn routers_of_twins_teach_and_learn_with_bird() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// A BIRD that speaks from `local` to the gateway at `gateway`, and teaches `taught`.
+fn bird(local: Ipv4Addr, gateway: Ipv4Addr, taught: &str, more: &str) -> String {
+    format!(
+        "router id {local};
+protocol device {{}}
+protocol bfd {{
+  neighbor {gateway} local {local} multihop on;
+  multihop {{ min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }};
+  interface \"*\" {{ min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }};
+}}
+protocol static taught {{ ipv4; route {taught} unreachable; }}
+protocol bgp upstream {{
+  local {local} as 65010;
+  neighbor {gateway} as 64512;
+  hold time 90;
+  connect delay time 1;
+  connect retry time 2;
+  ipv4 {{ import all; export where source = RTS_STATIC; }};
+{more}}}
+"
+    )
+}
+
+#[test]
+fn signed_sessions_come_up_with_the_right_password_only() -> Result<()> {
+    const TEST: &str = "signed_sessions_come_up_with_the_right_password_only";
+    if !has_peers(TEST, &BIRD) {
+        return Ok(());
+    }
+    let Some(mut lab) = RunLab::build(TEST, 2)? else { return Ok(()) };
+    let signed = GATEWAY.replace("hold_secs: 9", "hold_secs: 90, password: between us");
+    for tenant in TENANTS {
+        give_vpn(&lab, tenant, &signed)?;
+    }
+    lab.start()?;
+    let config = |password: &str| {
+        let gateway = Ipv4Addr::new(10, 1, 0, 1);
+        bird(WEB, gateway, "172.30.0.0/16", &format!("  password \"{password}\";\n"))
+    };
+    let [red, blue] = ["red-web", "blue-web"].map(|name| lab.vm(name));
+    let right = Daemon::bird(lab.config(), red, &config("between us"))?;
+    let wrong = Daemon::bird(lab.config(), blue, &config("among us"))?;
+    lab.wait("the signed session is up", || established(&right, red))?;
+    std::thread::sleep(Duration::from_secs(4));
+    ensure!(established(&wrong, blue).is_err(), "a wrong password is as good as the right one");
+    established(&right, red)
+}
+
+fn established(router: &Daemon, namespace: &Namespace) -> Result<()> {
+    let answer = router.ask(namespace, "show protocols upstream")?;
+    ensure!(answer.contains("Established"), "{answer}");
+    Ok(())
+}
+
+/// What the premises of these tests send into their tunnels: the gateway's own address among it.
+const THROUGH: [&str; 3] = ["10.1.0.0/24", "10.254.254.0/29", "172.30.0.0/16"];
+/// The gateway's address in the gateway subnet.
+const OWN: Ipv4Addr = Ipv4Addr::new(10, 254, 254, 1);
+
+#[test]
+fn a_router_behind_a_tunnel_teaches_what_lies_behind_it() -> Result<()> {
+    const TEST: &str = "a_router_behind_a_tunnel_teaches_what_lies_behind_it";
+    if !has_peers(TEST, &BIRD) {
+        return Ok(());
+    }
+    let Some(mut lab) = build(TEST, 2)? else { return Ok(()) };
+    for (tenant, number) in TENANTS.into_iter().zip(1_u8..) {
+        let vpn =
+            hq(&tunnel("a", number, "")).replace("192.168.0.0/16, via", "192.168.10.0/24, via");
+        let router =
+            "bgp:\n  asn: 64512\n  peers: [{name: hq, address: 192.168.10.1, asn: 65010}]\n";
+        give_vpn(&lab, tenant, &format!("{vpn}{router}"))?;
+    }
+    lab.start()?;
+    let place = place(&lab, 1)?;
+    let behind = Ipv4Addr::new(192, 168, 77, 1);
+    let mut kept = Vec::new();
+    for (index, tenant) in TENANTS.into_iter().enumerate() {
+        let key = gateway_key(&lab, tenant)?;
+        let premises = Premises::build(&format!("{tenant}-hq"), HQ)?;
+        let router = &premises.router;
+        change(router, "lo", &[Change::Up, Change::Add(behind.into(), 32)])?;
+        let plan = PeerPlan { networks: &THROUGH, ..plan(index, &key, index as u8 + 1) };
+        let peer = Peer::start(lab.config(), &place, router, &plan)?;
+        let label = format!("behind-{tenant}");
+        let socket = SocketAddr::new(behind.into(), SERVICE_PORT);
+        let service = Service::start(router, &label, &[socket])?;
+        let local = Ipv4Addr::new(192, 168, 10, 1);
+        let config = bird(local, OWN, "192.168.77.0/24", "  multihop;\n");
+        let daemon = Daemon::bird(lab.config(), router, &config)?;
+        kept.push((premises, peer, service, daemon));
+    }
+    for (tenant, (premises, ..)) in TENANTS.iter().zip(&kept) {
+        let vm = lab.vm(&format!("{tenant}-web"));
+        lab.wait(&format!("{tenant} reaches {behind}"), || {
+            reaches(vm, behind.into(), &format!("behind-{tenant}"), WEB.into())
+        })?;
+        reaches(&premises.client, WEB.into(), &format!("{tenant}-web"), premises.ipv4.into())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bfd_moves_traffic_to_the_other_router_within_half_a_second() -> Result<()> {
+    const TEST: &str = "bfd_moves_traffic_to_the_other_router_within_half_a_second";
+    if !has_peers(TEST, &BIRD) {
+        return Ok(());
+    }
+    let Some(mut lab) = build(TEST, 2)? else { return Ok(()) };
+    let vpn = hq(&tunnel("a", 1, "")).replace("192.168.0.0/16, via", "192.168.10.0/24, via");
+    let peer = |name: &str, address: &str, policy: &str| {
+        format!(
+            "    - {{name: {name}, address: {address}, asn: 65010, hold_secs: 90, \
+             connect_retry_secs: 2{policy}, bfd: {{interval_millis: 100, multiplier: 3}}}}\n"
+        )
+    };
+    let peers = peer("first", "10.1.0.10", ", import: better") + &peer("second", "10.2.0.10", "");
+    let policies = "  policies:\n    - name: better\n      rules:\n        \
+                    - {set: {local_preference: 200}, then: accept}\n";
+    let bgp = format!("bgp:\n  asn: 64512\n  peers:\n{peers}{policies}");
+    give_vpn(&lab, "red", &format!("{vpn}{bgp}"))?;
+    lab.start()?;
+    let place = place(&lab, 1)?;
+    let key = gateway_key(&lab, "red")?;
+    let premises = Premises::build("red-hq", HQ)?;
+    let plan = PeerPlan { networks: &THROUGH, ..plan(0, &key, 1) };
+    let _peer = Peer::start(lab.config(), &place, &premises.router, &plan)?;
+    let mut routers = Vec::new();
+    for (name, third) in [("red-web", 1), ("red-db", 2)] {
+        let vm = lab.vm(name);
+        change(vm, "lo", &[Change::Up, Change::Add(TAUGHT.into(), 32)])?;
+        let [local, gateway] = [10, 1].map(|last| Ipv4Addr::new(10, third, 0, last));
+        let config = bird(local, gateway, "172.30.0.0/16", "  direct;\n  bfd on;\n");
+        routers.push(Daemon::bird(lab.config(), vm, &config)?);
+    }
+    let [first, second] = ["red-web", "red-db"].map(|name| lab.vm(name));
+    lab.wait("both sessions are up, with BFD", || {
+        for (router, vm) in routers.iter().zip([first, second]) {
+            established(router, vm)?;
+            let answer = router.ask(vm, "show bfd sessions")?;
+            ensure!(answer.contains(" Up "), "{answer}");
+        }
+        Ok(())
+    })?;
+    reaches_by_ping(&lab, &premises.client)?;
+    let before = received(first)?;
+    let pings = Pings::start(&premises.client, TAUGHT)?;
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(received(first)? > before + 20, "the better router carries the traffic");
+    change(first, "eth0", &[Change::Down])?;
+    std::thread::sleep(Duration::from_secs(2));
+    let (silence, answered) = pings.end()?;
+    println!("failover: silent for {silence:?}, {answered} answers");
+    ensure!(silence < Duration::from_millis(500), "silent for {silence:?}");
+    Ok(())
+}
+
+fn reaches_by_ping(lab: &RunLab, client: &Namespace) -> Result<()> {
+    lab.wait("what was taught is reached", || {
+        client.run(|| ping(TAUGHT.into(), Duration::from_millis(300)))??;
+        Ok(())
+    })
+}
+
+/// Packets that a VM has received.
+fn received(vm: &Namespace) -> Result<u64> {
+    let text = exec(vm, "ip -s -j link show dev eth0")?;
+    let links: serde_json::Value = serde_json::from_str(&text)?;
+    links[0]["stats64"]["rx"]["packets"].as_u64().context("a count")
 }
 
 #[test]
