@@ -6,12 +6,11 @@
 
 mod config;
 mod guarded;
+mod neighbours;
 pub mod speaker;
 mod status;
 pub mod threads;
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -26,7 +25,6 @@ use nix::sys::prctl::set_dumpable;
 use nvgate_deploy::diff::diff;
 use nvgate_deploy::host::{Guard, GuardError, HostView, Netlink, NetlinkError, Observer};
 use nvgate_deploy::plan::Plan;
-use nvgate_model::DropReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -37,12 +35,13 @@ use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
 use crate::io::packet::{OpenError, Waker};
 use crate::peering::{LearntBox, Peering};
-use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
+use crate::snapshot::{BuildError, SnapshotBuilder};
 use crate::worker::Published;
 
 pub use config::ConfigError;
 use config::{Configuration, Fingerprint};
 use guarded::{GuardedTraffic, guard};
+use neighbours::wanted_neighbours;
 use speaker::Speaker;
 use status::Shared;
 use threads::{GatewayClock, StartError, Workers, link_of};
@@ -250,6 +249,7 @@ impl Control {
             return Err(error);
         }
         control.note_host(&view);
+        control.note_front_end_bgp();
         control.resolve_neighbours(false).await;
         let plan = control.shared.plan.load();
         tracing::info!(
@@ -453,6 +453,7 @@ impl Control {
         }
         self.shared.plan.store(Arc::new(plan));
         self.speaker_waker.wake();
+        self.note_front_end_bgp();
         self.shared.note_loaded(self.shared.published.load().generation.0);
         tracing::info!("configuration reloaded: {impact}");
         self.resolve_neighbours(false).await;
@@ -503,6 +504,17 @@ impl Control {
         Ok(())
     }
 
+    /// Says of front-end BGP that nobody speaks it.
+    fn note_front_end_bgp(&self) {
+        const NAME: &str = "front_end bgp";
+        if self.shared.plan.load().gateway.front_end.bgp.is_none() {
+            return self.shared.forget(NAME);
+        }
+        let reason = "`front_end.bgp` is configured, and this version does not run it: nothing is \
+                      announced to or learned from its peers";
+        self.shared.note(Component::degraded(NAME, reason.to_owned()));
+    }
+
     async fn check_guards(&self) {
         const NAME: &str = "kernel guard";
         let mut component = Component::ok(NAME);
@@ -541,30 +553,6 @@ impl Control {
             self.resolve(request).await;
         }
     }
-}
-
-/// The front end's routers first, for all tenants need them; of more than fit others every `round`.
-fn wanted_neighbours(snapshot: &Snapshot, confirm: bool, round: usize) -> Vec<ResolveRequest> {
-    let hosts = snapshot.fabric.hosts().iter().filter(|host| match host.template {
-        Ok(_) => confirm,
-        Err(reason) => reason == DropReason::FabricUnresolved,
-    });
-    let fabric = hosts.map(|host| (PortRole::Fabric, host.next));
-    let hops = snapshot.front_end.gateways().filter(|hop| confirm || hop.mac.is_none());
-    let front_end = hops.map(|hop| (PortRole::FrontEnd, hop.address));
-    let unique: BTreeSet<_> =
-        fabric.chain(front_end).map(|(port, address)| (Reverse(port), address)).collect();
-    let mut wanted: Vec<_> = unique
-        .into_iter()
-        .map(|(Reverse(port), address)| ResolveRequest { port, address })
-        .collect();
-    let routers = wanted.partition_point(|request| request.port == PortRole::FrontEnd);
-    let hosts = &mut wanted[routers..];
-    if !hosts.is_empty() {
-        hosts.rotate_left(round.wrapping_mul(MAX_RESOLUTIONS / 2) % hosts.len());
-    }
-    wanted.truncate(MAX_RESOLUTIONS);
-    wanted
 }
 
 fn link_indices(plan: &Plan, view: &HostView) -> Result<[u32; 2], BuildError> {

@@ -65,6 +65,11 @@ impl Shared {
         components.insert(component.name.clone(), component);
     }
 
+    /// Shows a component no longer.
+    pub fn forget(&self, component: &str) {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner).remove(component);
+    }
+
     /// The status as it is now.
     #[must_use]
     pub fn status(&self) -> Status {
