@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nvgate_model::{Instant, Prefix};
 
 use super::Speaker;
-use super::config::{PeerKey, Place};
+use super::config::{PeerKey, Place, SpeakerConfig};
 use super::event::{LastDown, PeerIndex};
 use super::intake::IntakeCounters;
 use super::origins::OwnRoute;
@@ -125,6 +125,12 @@ pub struct PrefixStatus {
 }
 
 impl Speaker {
+    /// The configuration that holds.
+    #[must_use]
+    pub const fn config(&self) -> &SpeakerConfig {
+        &self.config
+    }
+
     /// A peer.
     #[must_use]
     pub fn peer(&self, peer: PeerIndex) -> Option<PeerStatus> {

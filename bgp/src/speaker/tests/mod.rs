@@ -1,6 +1,8 @@
 //! Whole speakers that talk over pipes in virtual time.
 
+mod bounds;
 mod configs;
+mod convergence;
 mod isolation;
 mod pairs;
 mod restarts;

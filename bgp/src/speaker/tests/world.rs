@@ -53,6 +53,7 @@ struct End {
 
 struct Pipe {
     ends: [End; 2],
+    network: u32,
     addresses: [IpAddr; 2],
 }
 
@@ -60,16 +61,17 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) hosts: Vec<Host>,
     pipes: Vec<Pipe>,
-    /// Pairs of addresses between which nothing goes.
-    cut: BTreeSet<(IpAddr, IpAddr)>,
-    next_port: u16,
+    /// Pairs of addresses of a network between which nothing goes.
+    cut: BTreeSet<(u32, IpAddr, IpAddr)>,
+    /// By network, so that none shows in another what goes on.
+    next_ports: BTreeMap<u32, u16>,
 }
 
 impl World {
     pub(super) fn new() -> Self {
         let now = Instant::default() + Duration::from_secs(1000);
         let (hosts, pipes, cut) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { now, hosts, pipes, cut, next_port: 50_000 }
+        Self { now, hosts, pipes, cut, next_ports: BTreeMap::new() }
     }
 
     /// Routers that each have one place, all in one network, numbered from 1.
@@ -124,16 +126,38 @@ impl World {
         }
     }
 
-    /// Nothing goes between two addresses any more, and connections break.
+    /// Nothing goes between two addresses of network 0 any more, and connections break.
     pub(super) fn cut(&mut self, one: u8, other: u8) {
+        self.cut_in(0, one, other);
+    }
+
+    pub(super) fn cut_in(&mut self, network: u32, one: u8, other: u8) {
         let pair = [address(one), address(other)];
-        self.cut.extend([(pair[0], pair[1]), (pair[1], pair[0])]);
-        self.break_pipes(|pipe| pipe.addresses == pair || pipe.addresses == [pair[1], pair[0]]);
+        self.cut.extend([(network, pair[0], pair[1]), (network, pair[1], pair[0])]);
+        let is = |pipe: &Pipe| pipe.addresses == pair || pipe.addresses == [pair[1], pair[0]];
+        self.break_pipes(|pipe| pipe.network == network && is(pipe));
     }
 
     pub(super) fn mend(&mut self, one: u8, other: u8) {
+        self.mend_in(0, one, other);
+    }
+
+    pub(super) fn mend_in(&mut self, network: u32, one: u8, other: u8) {
         let pair = [address(one), address(other)];
-        self.cut.retain(|(a, b)| !(pair.contains(a) && pair.contains(b)));
+        self.cut.retain(|(of, a, b)| *of != network || !(pair.contains(a) && pair.contains(b)));
+    }
+
+    /// Bytes that the other end of the peer's connection never sent.
+    pub(super) fn inject(&mut self, host: usize, peer: PeerIndex, bytes: &[u8]) {
+        let ends = self.pipes.iter_mut().flat_map(|pipe| &mut pipe.ends);
+        let mut ends = ends.filter(|end| end.is_open && (end.host, end.peer) == (host, peer));
+        ends.next().into_iter().for_each(|end| end.input.extend(bytes));
+    }
+
+    /// The bytes that wait to be read by the host from the peer.
+    pub(super) fn waiting(&self, host: usize, peer: PeerIndex) -> usize {
+        let ends = self.pipes.iter().flat_map(|pipe| &pipe.ends);
+        ends.filter(|end| (end.host, end.peer) == (host, peer)).map(|end| end.input.len()).sum()
     }
 
     /// Runs until nothing happens for `time` but what was due within it.
@@ -215,7 +239,7 @@ impl World {
             let end = self.end_of(host, peer, connection);
             let taken = end.map_or(bytes.len(), |(pipe, end)| {
                 let other = &mut self.pipes[pipe].ends[1 - end];
-                let taken = bytes.len().min(PIPE - other.input.len());
+                let taken = bytes.len().min(PIPE.saturating_sub(other.input.len()));
                 other.input.extend(&bytes[..taken]);
                 taken
             });
@@ -290,9 +314,10 @@ impl World {
         let Some((network, local)) = self.hosts[host].attached.get(&peer.place).copied() else {
             return self.hosts[host].speaker.handle_closed(now, peer, connection, Closed::Refused);
         };
-        self.next_port = self.next_port.checked_add(1).unwrap_or(50_000);
+        let port_here = self.next_ports.entry(network).or_insert(50_000);
+        *port_here = port_here.checked_add(1).unwrap_or(50_000);
         let endpoints = Endpoints {
-            local: SocketAddr::new(local, self.next_port),
+            local: SocketAddr::new(local, *port_here),
             remote: SocketAddr::new(remote, port),
         };
         let theirs = Endpoints { local: endpoints.remote, remote: endpoints.local };
@@ -300,7 +325,7 @@ impl World {
             let at = of.attached.iter().find(|(_, at)| **at == (network, remote));
             at.map(|(place, _)| (other, *place))
         });
-        let found = found.filter(|_| !self.cut.contains(&(local, remote)));
+        let found = found.filter(|_| !self.cut.contains(&(network, local, remote)));
         let accepted = found.and_then(|(other, place)| {
             let accepted = self.hosts[other].speaker.handle_incoming(now, place, theirs).ok()?;
             Some((other, accepted))
@@ -319,7 +344,7 @@ impl World {
             is_open: true,
         };
         let ends = [end(host, peer, connection), end(other, their_peer, their_connection)];
-        self.pipes.push(Pipe { ends, addresses: [local, remote] });
+        self.pipes.push(Pipe { ends, network, addresses: [local, remote] });
     }
 
     /// Carries bytes and ends over all pipes.
