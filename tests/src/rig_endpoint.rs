@@ -57,6 +57,8 @@ impl Echo {
 }
 
 impl Application for Echo {
+    fn stop(&mut self, _: Instant, _: &mut Endpoints) {}
+
     fn follow(&mut self, _: Instant, snapshot: &Snapshot, endpoints: &mut Endpoints) {
         for domain in snapshot.domains() {
             endpoints.register(domain.slot, domain.own_addresses());

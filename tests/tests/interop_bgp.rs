@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::{Service, ping};
 use nvgate::demo::site::SERVICE_PORT;
@@ -278,6 +279,53 @@ fn bfd_moves_traffic_to_the_other_router_within_half_a_second() -> Result<()> {
     println!("failover: silent for {silence:?}, {answered} answers");
     ensure!(silence < Duration::from_millis(500), "silent for {silence:?}");
     Ok(())
+}
+
+#[test]
+fn a_changed_policy_takes_routes_away_and_leaves_the_session_alone() -> Result<()> {
+    const TEST: &str = "a_changed_policy_takes_routes_away_and_leaves_the_session_alone";
+    if !has_peers(TEST, &BIRD) {
+        return Ok(());
+    }
+    let Some(mut lab) = RunLab::build(TEST, 2)? else { return Ok(()) };
+    let policies = "  policies:\n    - name: known\n      rules:\n        \
+                    - {match: {prefix: 172.30.0.0/16}, then: accept}\n      default: reject\n";
+    let filtered = GATEWAY.replace("hold_secs: 9", "hold_secs: 90, import: known") + policies;
+    give_vpn(&lab, "red", &filtered)?;
+    lab.start()?;
+    let vm = lab.vm("red-web");
+    change(vm, "lo", &[Change::Up, Change::Add(TAUGHT.into(), 32)])?;
+    let gateway = Ipv4Addr::new(10, 1, 0, 1);
+    let router = Daemon::bird(lab.config(), vm, &bird(WEB, gateway, "172.30.0.0/16", ""))?;
+    let database = lab.vm("red-db");
+    reaches_by_ping(&lab, database)?;
+    let since = router.ask(vm, "show protocols upstream")?;
+    for (from, to, reached) in [
+        ("{prefix: 172.30.0.0/16}", "{prefix: 172.31.0.0/16}", false),
+        ("{prefix: 172.31.0.0/16}", "{prefix: 172.30.0.0/16}", true),
+    ] {
+        let before = lab.generation()?;
+        lab.edit("red", from, to)?;
+        lab.signal(Signal::SIGHUP)?;
+        lab.wait_loaded(before)?;
+        lab.wait(&format!("reached: {reached}"), || {
+            let answer = database.run(|| ping(TAUGHT.into(), Duration::from_millis(300)))?;
+            ensure!(answer.is_ok() == reached, "{answer:?}");
+            Ok(())
+        })?;
+    }
+    ensure!(router.ask(vm, "show protocols upstream")? == since, "the session began anew");
+
+    // An orderly end is told.
+    ensure!(lab.end(Signal::SIGTERM)?.code() == Some(0));
+    let vm = lab.vm("red-web");
+    lab.wait("BIRD hears of the end", || {
+        let answer = router.ask(vm, "show protocols all upstream")?;
+        ensure!(answer.contains("Received: Administrative shutdown"), "{answer}");
+        let routes = router.ask(vm, "show route")?;
+        ensure!(!routes.contains("10.2.0.0/24"), "{routes}");
+        Ok(())
+    })
 }
 
 fn reaches_by_ping(lab: &RunLab, client: &Namespace) -> Result<()> {

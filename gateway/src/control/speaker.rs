@@ -17,6 +17,10 @@ use crate::worker::endpoint_ring::EndpointEnd;
 
 /// The longest wait, so that a stop is seen even if its wake-up was lost.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// How long last words may take to leave.
+const GOODBYE: Duration = Duration::from_millis(300);
+/// Turns without a packet after which last words have left.
+const QUIET_TURNS: u32 = 10;
 /// Turns in which nothing moved before the thread waits in the kernel.
 const IDLE_TURNS: u32 = 8;
 
@@ -91,15 +95,32 @@ struct Running<A> {
 
 impl<A: Application> Running<A> {
     fn run(&mut self) {
+        self.serve();
+        self.driver.stop(self.clock.now());
+        let end = self.clock.now() + GOODBYE;
+        // Workers stop after this, and must have sent what they were given.
+        let mut quiet = 0;
+        while self.driver.has_domains() && quiet < QUIET_TURNS && self.clock.now() < end {
+            quiet = if self.turn() == 0 { quiet + 1 } else { 0 };
+            thread::sleep(GOODBYE / 100);
+        }
+    }
+
+    fn turn(&mut self) -> usize {
+        let moved = self.driver.turn(self.clock.now());
+        let workers = &self.workers;
+        self.driver.wake_touched(|worker| {
+            if let Some(waker) = workers.get(worker) {
+                waker.wake();
+            }
+        });
+        moved
+    }
+
+    fn serve(&mut self) {
         let mut idle = 0;
         while !self.stop.load(Ordering::Relaxed) {
-            let moved = self.driver.turn(self.clock.now());
-            let workers = &self.workers;
-            self.driver.wake_touched(|worker| {
-                if let Some(waker) = workers.get(worker) {
-                    waker.wake();
-                }
-            });
+            let moved = self.turn();
             idle = if moved == 0 { idle + 1 } else { 0 };
             if idle >= IDLE_TURNS && !self.driver.has_punts() {
                 self.wait();

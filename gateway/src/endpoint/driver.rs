@@ -27,6 +27,9 @@ pub trait Application {
     /// is more to do at once.
     fn turn(&mut self, now: Instant, endpoints: &mut Endpoints) -> bool;
 
+    /// Says goodbye: the thread is about to end, and gives what is written now some time to leave.
+    fn stop(&mut self, now: Instant, endpoints: &mut Endpoints);
+
     /// When it wants its next turn if nothing happens.
     fn poll_timeout(&self) -> Option<Instant>;
 }
@@ -135,6 +138,17 @@ impl<A: Application> Driver<A> {
         self.blocked = sent < admitted && endpoints.has_transmit();
         self.busy |= sent == admitted;
         sent
+    }
+
+    /// Has the application say goodbye.
+    pub fn stop(&mut self, now: Instant) {
+        self.application.stop(now, &mut self.endpoints);
+    }
+
+    /// Whether any domain uses the endpoints.
+    #[must_use]
+    pub fn has_domains(&self) -> bool {
+        self.endpoints.domains().next().is_some()
     }
 
     /// When it wants its next turn if nothing arrives.

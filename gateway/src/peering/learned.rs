@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::snapshot::{Domain, LearnedRoute, LearnedRoutes};
 
 /// How long a change waits for others.
-const COALESCE: Duration = Duration::from_millis(20);
+const COALESCE: Duration = Duration::from_millis(40);
 
 /// The learned routes of one domain, whole.
 pub type Learnt = (RoutingDomainId, Arc<LearnedRoutes>);

@@ -14,7 +14,7 @@ mod links;
 mod places;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -47,8 +47,10 @@ pub struct Peering {
     seen: Option<Arc<Plan>>,
     /// The domains with BGP.
     domains: BTreeMap<DomainSlot, Arc<Domain>>,
-    /// All domains, of the snapshot that was seen last.
+    /// All domains of the snapshot that was seen last.
     all: Vec<Arc<Domain>>,
+    /// What peers were configured on: domains, and the gateway's own addresses there.
+    ground: Vec<(DomainSlot, Vec<IpAddr>)>,
     speaker: Speaker,
     places: Places,
     links: Links,
@@ -76,6 +78,7 @@ impl Peering {
             seen: None,
             domains: BTreeMap::new(),
             all: Vec::new(),
+            ground: Vec::new(),
             speaker: Speaker::new(SpeakerConfig::default(), now, seed, Start::Cold),
             places: Places::default(),
             links: Links::default(),
@@ -92,7 +95,8 @@ impl Peering {
         &self.speaker
     }
 
-    /// Takes over the plan and what the snapshot has of its domains.
+    /// Takes over the plan and what the snapshot has of its domains. Snapshots are many, as routes
+    /// come and go; peers are looked at only if something changed for them.
     fn configure(&mut self, now: Instant, plan: Arc<Plan>, endpoints: &mut Endpoints) {
         let slots: BTreeMap<_, _> = self.all.iter().map(|domain| (domain.id, domain)).collect();
         let domains: BTreeMap<DomainSlot, Arc<Domain>> = plan
@@ -109,6 +113,14 @@ impl Peering {
             }
         }
         self.domains = domains;
+        let own = |domain: &Domain| domain.own_addresses().collect();
+        let ground: Vec<_> =
+            self.domains.iter().map(|(slot, domain)| (*slot, own(domain))).collect();
+        let same_plan = self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &plan));
+        if same_plan && ground == self.ground {
+            return;
+        }
+        self.ground = ground;
         let config = config::of(&plan, &self.domains);
         self.speaker.reconfigure(now, config);
         self.places.follow(now, &plan, &self.domains, (&mut self.speaker, endpoints));
@@ -205,13 +217,16 @@ impl Peering {
                     }
                 }
                 Event::Up(peer, ends) => {
-                    tracing::info!(place = ?peer.place, remote = %ends.remote, "BGP session up");
+                    let (tenant, remote) = (self.tenant(peer), ends.remote.ip());
+                    tracing::info!(tenant, %remote, "BGP session up");
                 }
                 Event::Down(peer, down) => {
-                    tracing::info!(place = ?peer.place, reason = ?down.reason, "BGP session down");
+                    let (tenant, remote) = (self.tenant(peer), self.remote(peer));
+                    tracing::info!(tenant, remote, reason = ?down.reason, "BGP session down");
                 }
                 Event::PrefixWarning(peer, family, count) => {
-                    tracing::warn!(place = ?peer.place, %family, routes = count.routes,
+                    let (tenant, remote) = (self.tenant(peer), self.remote(peer));
+                    tracing::warn!(tenant, remote, %family, routes = count.routes,
                         limit = count.limit, "a BGP peer is near its bound of prefixes");
                 }
                 Event::Bfd(peer, ends) => self.watch.want(now, peer, ends),
@@ -227,6 +242,19 @@ impl Peering {
                 | Event::Restarted(_) => {}
             }
         }
+    }
+
+    /// The tenant of a peer, for logs.
+    fn tenant(&self, peer: PeerIndex) -> Option<&str> {
+        match peer.place {
+            Place::Domain(slot) => self.domains.get(&slot).map(|domain| domain.tenant.as_str()),
+            Place::FrontEnd => None,
+        }
+    }
+
+    /// The address of a peer, for logs.
+    fn remote(&self, peer: PeerIndex) -> Option<String> {
+        self.speaker.peer(peer).map(|status| status.key.remote.to_string())
     }
 
     fn connect(
@@ -288,6 +316,14 @@ impl Application for Peering {
         self.tell(now, endpoints);
         self.learned.flush(now, &self.domains, &mut self.speaker);
         more == Turn::More
+    }
+
+    fn stop(&mut self, now: Instant, endpoints: &mut Endpoints) {
+        if let Err(error) = self.speaker.stop_all(now, "the gateway stops") {
+            tracing::error!(%error, "peers are told nothing");
+        }
+        self.send(now, endpoints);
+        self.tell(now, endpoints);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
