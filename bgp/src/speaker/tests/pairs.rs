@@ -177,6 +177,38 @@ fn a_reflector_passes_routes_between_its_clients_and_back_to_none() {
 }
 
 #[test]
+fn clients_of_one_group_are_told_everything_but_their_own() {
+    let asn = 64_500;
+    let hub = Node::new(1, asn);
+    let clients: Vec<Node> =
+        (2..=12).map(|number| Node::new(number, asn).with(&hub).passive()).collect();
+    let reflector = clients
+        .iter()
+        .fold(hub, |hub, client| {
+            let config = hub.peer(client.number, asn);
+            hub.with_config(config, routes())
+        })
+        .edited(|config, _| config.reflector_client = true);
+    let nodes: Vec<&Node> = std::iter::once(&reflector).chain(&clients).collect();
+    let mut world = established(&nodes);
+    for (client, number) in clients.iter().zip(0..) {
+        for route in 0..7 {
+            world.originate(1 + number, &format!("10.{}.{route}.0/24", client.number));
+        }
+    }
+    world.run(MINUTE);
+    for host in 1..=clients.len() {
+        assert_eq!(world.hosts[host].prefixes().len(), 7 * clients.len());
+        let status = world.status(host, 0);
+        assert_eq!((status.received, status.accepted), ([70, 0], [70, 0]));
+    }
+    assert_eq!(world.hosts[0].speaker.place(PLACE).unwrap().groups, 2);
+    world.cut(1, 5);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.hosts[1].prefixes().len(), 7 * clients.len() - 7);
+}
+
+#[test]
 fn several_paths_of_a_prefix_go_out_where_that_was_agreed() {
     let [a, b, c] = [1, 2, 3].map(|number| Node::new(number, 64_500 + u32::from(number)));
     let d = Node::new(4, 64_504);
@@ -500,6 +532,55 @@ fn dynamic_neighbours_come_from_their_range_within_its_bound_and_are_forgotten()
     world.reconfigure(0, hub.speaker());
     world.run(MINUTE);
     assert_eq!((forgotten(&world), world.hosts[0].speaker.peers(PLACE)), (3, Vec::new()));
+}
+
+#[test]
+fn a_bound_below_what_a_peer_has_ends_its_session_at_the_reload() {
+    let (one, two) = two();
+    let mut world = established(&[&one, &two]);
+    for number in 0..3 {
+        world.originate(1, &format!("10.{number}.0.0/16"));
+    }
+    world.run(MINUTE);
+    let bound = |prefixes| MaxPrefixes { prefixes, warning_percent: 80, restart_secs: None };
+    let bounded = |prefixes| {
+        let edit = |node: Node| {
+            node.edited(|config, _| family(config).max_prefixes = Some(bound(prefixes)))
+        };
+        edit(one.clone()).speaker()
+    };
+    world.reconfigure(0, bounded(3));
+    world.run(MINUTE);
+    assert_eq!(world.flaps(0), (1, 0));
+    world.reconfigure(0, bounded(2));
+    world.run(MINUTE);
+    assert_eq!((world.flaps(0), world.hosts[0].prefixes().len()), ((1, 1), 0));
+}
+
+#[test]
+fn a_connections_name_is_given_again_only_after_its_end_was_told() {
+    use crate::session::{Closed, Endpoints};
+    let (_, two) = two();
+    let now = nvgate_model::Instant(1_000_000_000);
+    let mut speaker = crate::speaker::Speaker::new(two.speaker(), now, 1, Start::Cold);
+    let endpoints = |port| Endpoints {
+        local: std::net::SocketAddr::new(address(2), 179),
+        remote: std::net::SocketAddr::new(address(1), port),
+    };
+    let (peer, first) = speaker.handle_incoming(now, PLACE, endpoints(1)).unwrap();
+    // What is no message ends the connection, once its NOTIFICATION went.
+    speaker.handle_bytes(now, peer, first, &[0; 19]);
+    while let Some((peer, connection, bytes)) = speaker.poll_transmit() {
+        let length = bytes.len();
+        speaker.handle_transmitted(now, peer, connection, length);
+    }
+    speaker.handle_timeout(now + MINUTE);
+    let (_, second) = speaker.handle_incoming(now, PLACE, endpoints(2)).unwrap();
+    assert_ne!(first, second);
+    let close = speaker.poll_event().unwrap();
+    assert!(matches!(close, Event::Close(of, connection, _) if (of, connection) == (peer, first)));
+    speaker.handle_closed(now, peer, second, Closed::Reset);
+    assert_eq!(speaker.poll_event(), None);
 }
 
 #[test]
