@@ -169,6 +169,7 @@ impl Pair {
         while let Some(event) = self.speakers[number].poll_event() {
             busy = true;
             match event {
+                Event::Up(..) => {}
                 Event::Connect(peer, connection, key, port) => {
                     let local = SocketAddr::new(key.local.expect("it is configured"), 50_000);
                     let remote = SocketAddr::new(key.remote, port);
@@ -182,8 +183,14 @@ impl Pair {
                     let endpoints = Endpoints { local, remote };
                     self.speakers[number].handle_connected(now, peer, connection, endpoints);
                 }
-                Event::Up(..) => {}
-                event => panic!("{event:?}"),
+                Event::Close(..)
+                | Event::Down(..)
+                | Event::PrefixWarning(..)
+                | Event::Bfd(..)
+                | Event::Forgotten(_)
+                | Event::NextHop(..)
+                | Event::RoutesChanged(_)
+                | Event::Restarted(_) => panic!("{event:?}"),
             }
         }
         busy

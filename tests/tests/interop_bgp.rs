@@ -1,7 +1,7 @@
 //! BGP with routers of tenants: BIRD and FRR in VMs, with the same addresses and AS numbers in every
 //! tenant, and the real gateway between them and the tenants' other VMs.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -324,6 +324,62 @@ fn a_changed_policy_takes_routes_away_and_leaves_the_session_alone() -> Result<(
         ensure!(answer.contains("Received: Administrative shutdown"), "{answer}");
         let routes = router.ask(vm, "show route")?;
         ensure!(!routes.contains("10.2.0.0/24"), "{routes}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_dynamic_neighbour_teaches_ipv6_too_until_bgp_is_taken_away() -> Result<()> {
+    const TEST: &str = "a_dynamic_neighbour_teaches_ipv6_too_until_bgp_is_taken_away";
+    if !has_peers(TEST, &BIRD) {
+        return Ok(());
+    }
+    let Some(mut lab) = RunLab::build(TEST, 2)? else { return Ok(()) };
+    let taught: IpAddr = "fd00:30::1".parse()?;
+    let range = "bgp:\n  asn: 64512\n  peers: [{name: routers, dynamic: 'fd00:1::/64', asn: 65000-65020, \
+                 limit: 4, families: [ipv4, ipv6], ipv6_next_hop: true}]\n";
+    give_vpn(&lab, "red", range)?;
+    lab.start()?;
+    let vm = lab.site.vm("red-web");
+    let own = vm.ipv6.context("IPv6")?;
+    let vm = &vm.namespace;
+    change(vm, "lo", &[Change::Up, Change::Add(taught, 128), Change::Add(TAUGHT.into(), 32)])?;
+    let config = format!(
+        "router id 10.1.0.10;
+protocol device {{}}
+protocol static {{ ipv6; route fd00:30::/64 unreachable; }}
+protocol static {{ ipv4; route 172.30.0.0/16 unreachable; }}
+protocol bgp upstream {{
+  local {own} as 65010;
+  neighbor fd00:1::1 as 64512;
+  connect delay time 1;
+  connect retry time 2;
+  ipv4 {{ import all; export where source = RTS_STATIC; extended next hop on; }};
+  ipv6 {{ import all; export where source = RTS_STATIC; }};
+}}
+"
+    );
+    let router = Daemon::bird(lab.config(), vm, &config)?;
+    let database = lab.vm("red-db");
+    for address in [taught, TAUGHT.into()] {
+        lab.wait(&format!("{address} is reached"), || {
+            database.run(|| ping(address, Duration::from_millis(300)))??;
+            Ok(())
+        })?;
+    }
+    let routes = router.ask(vm, "show route")?;
+    for prefix in ["fd00:2::/64", "10.2.0.0/24"] {
+        ensure!(routes.contains(prefix), "no {prefix} in {routes}");
+    }
+    let before = lab.generation()?;
+    lab.edit("red", range, "")?;
+    lab.signal(Signal::SIGHUP)?;
+    lab.wait_loaded(before)?;
+    lab.wait("what was taught is gone", || {
+        let answer = database.run(|| ping(taught, Duration::from_millis(300)))?;
+        ensure!(answer.is_err(), "still reached");
+        let state = router.ask(vm, "show protocols all upstream")?;
+        ensure!(state.contains("Received: Peer de-configured"), "{state}");
         Ok(())
     })
 }

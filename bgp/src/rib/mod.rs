@@ -11,6 +11,7 @@
 //! trait [`Policies`]. A speaker calls it.
 
 mod attributes;
+mod change;
 mod decide;
 mod drain;
 mod export;
@@ -36,6 +37,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Reach, RouteChange, Via};
 pub use drain::{Drained, Progress, SLICE_MAX, Taken, UpdateSink};
 pub use family_table::PATHS_MAX;
 pub use group::{GROUPS_MAX, GroupFacts, GroupIndex, PathsOut, TooManyGroups};
@@ -46,5 +48,5 @@ pub use policies::{
     ExportVerdict, Exported, ImportVerdict, Imported, Origination, Policies, RouteSource, SawPrefix,
 };
 pub use sweep::SWEEP_BATCH;
-pub use table::{Announced, Reach, Refused, RouteChange, Table, TableConfig, TableLimits, Via};
+pub use table::{Announced, Refused, Table, TableConfig, TableLimits};
 pub use view::{Announcement, Explanation, RouteFilter, RouteView};

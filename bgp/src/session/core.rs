@@ -127,14 +127,18 @@ impl Core {
         })
     }
 
-    /// The next event. A connection's name is free once its end was told.
-    pub(super) fn poll_event(&mut self) -> Option<SessionEvent> {
-        let event = self.events.pop_front()?;
-        if let SessionEvent::Close(connection, _) = event {
-            self.slots[connection.index()] = Slot::Free;
+    /// The next event.
+    pub(super) fn take_event(&mut self) -> Option<SessionEvent> {
+        self.events.pop_front()
+    }
+
+    /// The name of a connection whose end was told is free.
+    pub(super) fn release(&mut self, connection: Connection) {
+        let slot = &mut self.slots[connection.index()];
+        if matches!(slot, Slot::Closing) {
+            *slot = Slot::Free;
             self.check_ended();
         }
-        Some(event)
     }
 
     /// Starts an idle session.

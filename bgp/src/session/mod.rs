@@ -298,9 +298,25 @@ impl Session {
         self.core.output(connection)
     }
 
-    /// What is to be done or known, in order.
+    /// What is to be done or known, in order. The name of a connection is free for another one once
+    /// its [`SessionEvent::Close`] was taken.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
-        self.core.poll_event()
+        let event = self.take_event()?;
+        if let SessionEvent::Close(connection, _) = event {
+            self.release(connection);
+        }
+        Some(event)
+    }
+
+    /// As [`poll_event`](Self::poll_event), for who passes events on: the name of a connection that
+    /// is to be closed is not free before [`release`](Self::release).
+    pub fn take_event(&mut self) -> Option<SessionEvent> {
+        self.core.take_event()
+    }
+
+    /// The endpoint was told that the connection is to be closed.
+    pub fn release(&mut self, connection: Connection) {
+        self.core.release(connection);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, and for which timer.

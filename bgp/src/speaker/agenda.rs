@@ -90,6 +90,10 @@ impl Agenda {
         Some(whose)
     }
 
+    pub(super) fn due_count(&self) -> usize {
+        self.due.len()
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.due.first().map(|(due, _)| *due)
     }

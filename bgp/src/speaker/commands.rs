@@ -60,7 +60,8 @@ impl Speaker {
     }
 
     /// Ends every session with this text for the peers' humans (RFC 9003), which takes all routes;
-    /// they stay Idle until cleared.
+    /// they stay Idle until cleared. Neighbours of ranges would come back: the endpoint takes no
+    /// more connections then.
     ///
     /// # Errors
     ///

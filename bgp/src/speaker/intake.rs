@@ -147,6 +147,16 @@ impl Intake {
         }
     }
 
+    /// What the session ends with if the peer has more routes than its bound allows now.
+    pub(super) fn excess(&self, slot: PeerSlot, table: &Table) -> Option<Notification> {
+        let over = |family: &Family| {
+            let bound = self.bounds[family.index()]?;
+            (table.route_count(slot, *family) > bound.limit).then_some(bound.limit)
+        };
+        let (family, limit) = Family::ALL.into_iter().find_map(|f| Some((f, over(&f)?)))?;
+        Some(maximum_prefixes(family, limit))
+    }
+
     fn check_warning(
         &mut self,
         family: Family,

@@ -230,12 +230,8 @@ impl Speaker {
 
     /// Serves everything that is due, each once.
     pub fn handle_timeout(&mut self, now: Instant) {
-        // What a timer arms anew is due later than now, or is served before others come again.
-        let mut bound = self.routers.values().map(|router| router.peers.len() + 1).sum::<usize>();
-        while bound > 0
-            && let Some(due) = self.agenda.take_due(now)
-        {
-            bound -= 1;
+        for _ in 0..self.agenda.due_count() {
+            let Some(due) = self.agenda.take_due(now) else { break };
             let place = match due {
                 Due::Place(place) => place,
                 Due::Peer(peer) => peer.place,
@@ -321,7 +317,14 @@ impl Speaker {
         let of = router.peers.get_mut(&peer.number)?;
         let full = of.events.len() >= peer::EVENTS_MAX;
         if let Some(event) = of.events.pop_front() {
-            if full {
+            let closes = if let Event::Close(_, connection, _) = event {
+                of.session.release(connection);
+                true
+            } else {
+                false
+            };
+            // There may be more that waited for this.
+            if full || closes {
                 router.ask_again(peer.number);
                 self.agenda.settle(router);
             }

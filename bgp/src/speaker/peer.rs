@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nvgate_model::{Instant, Prefix};
 
 use super::config::{Neighbor, PeerKey, RouteConfig};
-use super::event::{Event, LastDown, PeerIndex};
+use super::event::{Event, LastDown, PeerIndex, PrefixCount};
 use super::intake::Intake;
 use super::policies::Terms;
 use crate::family::Family;
@@ -177,6 +177,17 @@ impl Peer {
             && self.events.is_empty()
             && self.session.poll_timeout().is_none()
             && self.session.state() == crate::session::State::Idle
+    }
+
+    /// Tells of routes near their bound; a warning that was not taken yet is replaced.
+    pub(super) fn warn(&mut self, family: Family, count: PrefixCount) {
+        let warning = Event::PrefixWarning(self.index, family, count);
+        let is_same =
+            |event: &&mut Event| matches!(event, Event::PrefixWarning(_, of, _) if *of == family);
+        match self.events.iter_mut().find(is_same) {
+            Some(event) => *event = warning,
+            None => self.events.push_back(warning),
+        }
     }
 
     pub(super) fn has_bytes(&self, connection: Connection) -> bool {

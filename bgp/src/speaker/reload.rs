@@ -164,6 +164,7 @@ impl Router {
         peer.session.reconfigure(now, neighbor.config.clone(), impact);
         self.absorb(now, number);
         self.follow_import(number);
+        self.check_bounds(now, number);
         if impact.refresh {
             self.ask_for_routes(now, number);
         }
@@ -179,6 +180,15 @@ impl Router {
         if self.policies.imports.get(&slot) != Some(&import) {
             self.policies.imports.insert(slot, import);
             self.table.reimport(slot);
+        }
+    }
+
+    /// A bound may be lower than what the peer has.
+    fn check_bounds(&mut self, now: Instant, number: u64) {
+        let Some(peer) = self.peers.get(&number).filter(|peer| peer.up.is_some()) else { return };
+        let excess = peer.slot.and_then(|slot| peer.intake.excess(slot, &self.table));
+        if let Some(notification) = excess {
+            self.end_for_routes(now, number, &notification);
         }
     }
 

@@ -221,7 +221,7 @@ impl Router {
             if peer.events.len() >= EVENTS_MAX {
                 return told;
             }
-            let Some(event) = peer.session.poll_event() else { break };
+            let Some(event) = peer.session.take_event() else { break };
             told = true;
             let index = peer.index;
             match event {

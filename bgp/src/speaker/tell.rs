@@ -8,6 +8,7 @@ use nvgate_model::Instant;
 use super::peer::{Peer, Refresh, Telling, Waits};
 use super::policies::GroupKey;
 use super::router::Router;
+use super::turn::TURN_QUANTUM;
 use crate::attributes::Attributes;
 use crate::family::Family;
 use crate::nlri::Nlri;
@@ -20,6 +21,8 @@ use crate::wire::{AttributeBlock, Codec, RefreshKind, UpdatePacker};
 const ROOM_MIN: usize = WRITE_BUFFER / 2;
 /// The most slices that a peer is told of a family before others have their turn.
 const SLICES_MAX: usize = 4;
+/// Routes that a place tells its peers in a turn, and then no more but what is begun.
+const TOLD_MAX: usize = 16 * TURN_QUANTUM;
 /// The most members that get a copy of the bytes of another one at once.
 const COMPANIONS_MAX: usize = 64;
 
@@ -218,14 +221,19 @@ impl Router {
         }
     }
 
-    /// Tells each peer that can be told something at most so many slices.
+    /// Tells each peer that can be told something at most so many slices, until the place's share is
+    /// used up.
     pub(super) fn tell(&mut self, now: Instant) {
+        let mut told = 0;
         for _ in 0..self.outbox.len() {
+            if told >= TOLD_MAX {
+                break;
+            }
             let Some(number) = self.outbox.pop_front() else { break };
             if let Some(peer) = self.peers.get_mut(&number) {
                 peer.queued.outbox = false;
                 for family in Family::ALL {
-                    self.tell_family(now, number, family);
+                    told += self.tell_family(now, number, family);
                 }
                 self.touch(number);
                 self.post(number);
@@ -233,23 +241,27 @@ impl Router {
         }
     }
 
-    fn tell_family(&mut self, now: Instant, number: u64, family: Family) {
+    /// How many routes the peer was told.
+    fn tell_family(&mut self, now: Instant, number: u64, family: Family) -> usize {
+        let mut told = 0;
         for _ in 0..SLICES_MAX {
-            let Some(peer) = self.peers.get_mut(&number) else { return };
+            let Some(peer) = self.peers.get_mut(&number) else { break };
             peer.mark_refresh(now, family);
             let room = peer.session.write_room();
             let Some(telling) = peer.telling_mut(family).filter(|telling| telling.is_ready())
             else {
-                return;
+                break;
             };
             if room < ROOM_MIN || telling.refresh == Refresh::BeginOwed {
                 telling.waits = Waits::Room;
-                return;
+                break;
             }
             let group = telling.group;
             let drained = self.drain(now, number, group, room);
+            told += drained.announced + drained.withdrawn;
             self.note_drained(now, number, family, drained);
         }
+        told
     }
 
     /// Tells the peer, and those that were to be told the same, one slice.

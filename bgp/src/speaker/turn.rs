@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use nvgate_model::Instant;
 
-use super::event::Event;
-use super::peer::Peer;
+use super::peer::{EVENTS_MAX, Peer};
 use super::router::Router;
 use crate::family::Family;
 use crate::notification::{Notification, NotificationReason};
@@ -69,7 +68,7 @@ impl Router {
                 peer.queued.inbox = false;
             }
             let spent = self.read(now, number, PEER_QUANTUM.min(tokens));
-            self.deficit -= spent;
+            self.deficit -= spent.max(1);
             if let Some(bucket) = &mut self.bucket {
                 bucket.spend(spent);
             }
@@ -111,8 +110,7 @@ impl Router {
                 None => {}
             }
             for (family, count) in Family::ALL.into_iter().zip(warnings) {
-                let index = peer.index;
-                peer.events.extend(count.map(|count| Event::PrefixWarning(index, family, count)));
+                count.into_iter().for_each(|count| peer.warn(family, count));
             }
             match asked {
                 Asked::Nothing => {}
@@ -152,13 +150,20 @@ impl Router {
 
     /// Puts the peer where those stand whose messages wait.
     pub(super) fn note_messages(&mut self, number: u64) {
-        if self.peers.get(&number).is_some_and(|peer| peer.session.has_message()) {
+        // With its events full, the session gives nothing before they are taken.
+        let waits = |peer: &Peer| peer.session.has_message() && peer.events.len() < EVENTS_MAX;
+        if self.peers.get(&number).is_some_and(waits) {
             self.ask_again(number);
         }
     }
 
     /// The session ends because of its routes. It is tried again as configured, or after a pause.
-    fn end_for_routes(&mut self, now: Instant, number: u64, notification: &Notification) {
+    pub(super) fn end_for_routes(
+        &mut self,
+        now: Instant,
+        number: u64,
+        notification: &Notification,
+    ) {
         let Some(peer) = self.peers.get(&number) else { return };
         let again = if notification.reason == NotificationReason::MaximumPrefixes {
             let config = peer.session.config();

@@ -5,5 +5,6 @@ mod configs;
 mod convergence;
 mod isolation;
 mod pairs;
+mod reloads;
 mod restarts;
 mod world;
