@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::configs::*;
 use super::pairs::{MINUTE, established, two};
 use super::world::World;
-use crate::config::{GracefulRestart, RestartTime};
+use crate::config::{GracefulRestart, HoldTime, RestartTime};
 use crate::session::DownReason;
 use crate::speaker::{Event, Start};
 
@@ -156,4 +156,32 @@ fn a_notification_keeps_routes_where_both_agreed_and_a_hard_reset_does_not() {
     let down = world.status(1, 0).last_down.unwrap().down;
     assert!(matches!(down.reason, DownReason::Received(_)));
     assert_eq!((down.keeps_routes, world.hosts[1].prefixes().len()), ([false; 2], 1));
+}
+
+#[test]
+fn stale_routes_wait_six_minutes_for_an_end_of_rib_that_does_not_come() {
+    let (one, two) = two();
+    let edit = |node: Node| {
+        node.edited(|config, _| {
+            config.graceful_restart = full(120);
+            config.hold_time = HoldTime::NONE;
+        })
+    };
+    let absent = two.peer(9, 64_509);
+    let (one, lonely) = (edit(one), edit(two.clone().with_config(absent, routes())));
+    let mut world = established(&[&one, &edit(two)]);
+    world.originate(1, "10.2.0.0/16");
+    world.run(MINUTE);
+    // Back with a peer that it waits for, it tells nothing; later nobody reads what it tells.
+    world.replace(1, lonely.speaker(), Start::ForwardingKept);
+    world.run(MINUTE);
+    assert_eq!((world.flaps(0), stale(&world, 0)), ((2, 1), [true; 2]));
+    let back = world.status(0, 0).established_at.unwrap();
+    world.hosts[0].reads = false;
+    let until = back + Duration::from_secs(360);
+    assert_eq!(world.status(0, 0).stale_until, Some(until));
+    world.run(until.since(world.now + Duration::from_secs(1)));
+    assert_eq!(world.hosts[0].prefixes(), ["10.2.0.0/16"]);
+    world.run(Duration::from_secs(2));
+    assert_eq!((world.hosts[0].prefixes(), world.flaps(0)), (Vec::new(), (2, 1)));
 }
