@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
+use nvgate::io::PortRole;
 use nvgate_deploy::plan::{RoutePlan, RouteTarget};
-use nvgate_model::{CustomerAddress, DropReason};
-use nvgate_tests::frames::Packet;
+use nvgate_model::{CustomerAddress, DropReason, MacAddress};
+use nvgate_tests::frames::{ARP, Arp, Frame, Packet};
 use nvgate_tests::rig::{Rig, Station};
-use nvgate_tests::rig_claims::{app, each, each_of, refused, two_tenants, web, web_neighbour};
-use nvgate_tests::rig_plan::{APP, WEB, customer};
+use nvgate_tests::rig_claims::{
+    app, dropped, each, each_of, refused, two_tenants, web, web_neighbour,
+};
+use nvgate_tests::rig_plan::{APP, GATEWAY_MAC, WEB, customer, customer_v6};
 use nvgate_tests::rig_site::{on_premises, pass};
 use nvgate_tests::rig_site_claims::{
     both_connected, counted, each_place, from_site, from_vm, tenants,
@@ -44,6 +47,40 @@ fn a_learned_route_leads_to_its_next_hop_in_its_own_domain_and_back() {
         let left = rig.from_tenant(&web(1), &sent).to_router();
         assert_eq!(left.destination, THERE);
         assert_eq!(rig.all_drops(), []);
+    });
+}
+
+#[test]
+fn an_ipv4_route_may_lead_to_an_ipv6_next_hop() {
+    each(|rig| {
+        rig.learn(0, &[(TAUGHT, &[customer_v6(WEB, 11).into()])]);
+        let sent = question(1234);
+        reaches(rig, 0, &sent, &web_neighbour(0));
+        let reply = sent.reply();
+        let back = rig.from_tenant(&web_neighbour(0), &reply).to_station(&web(0));
+        assert_eq!(back, reply.hop());
+        assert_eq!(rig.all_drops(), []);
+    });
+}
+
+#[test]
+fn a_router_asks_for_neighbours_from_what_lies_behind_it() {
+    each(|rig| {
+        rig.learn(0, &[(TAUGHT, &[neighbour()])]);
+        let IpAddr::V4(behind) = THERE else { panic!("it is one of IPv4") };
+        let ask = |station: &Station| {
+            let mac = station.mac();
+            let payload = Arp::request((mac, behind), customer(WEB, 1)).bytes();
+            let destination = MacAddress::BROADCAST;
+            let frame = Frame { destination, source: mac, ethertype: ARP, payload };
+            station.sends_frame(frame).bytes()
+        };
+        let answer = rig.exchange(PortRole::Fabric, &ask(&web_neighbour(0))).overlay();
+        let [nvgre] = &answer[..] else { panic!("{answer:?}") };
+        let answer = Arp::read(&nvgre.inner.payload).unwrap();
+        assert_eq!((answer.operation, answer.sender), (2, (GATEWAY_MAC, customer(WEB, 1))));
+        let output = rig.exchange(PortRole::Fabric, &ask(&web(0)));
+        dropped(rig, &output, DropReason::SpoofedSource);
     });
 }
 

@@ -244,8 +244,8 @@ impl Dispatcher {
     ) -> Result<Verdict, DropReason> {
         let asker = sender.prove_mac(&snapshot.fabric, domain)?;
         let request = ArpRequest::parse(arp).ok_or(DropReason::NeighbourUnanswered)?;
-        let owns_sender = request.sender.is_unspecified()
-            || domain.lookup.by_customer(CustomerAddress(request.sender.into())) == Some(asker);
+        let owns_sender =
+            request.sender.is_unspecified() || domain.is_of(asker, request.sender.into());
         if request.sender_mac != sender.mac || !owns_sender {
             return Err(DropReason::SpoofedSource);
         }
@@ -272,7 +272,7 @@ impl Dispatcher {
             solicitation;
         let owns_source = source.is_unspecified()
             || source.is_unicast_link_local()
-            || domain.lookup.by_customer(CustomerAddress(source.into())) == Some(asker);
+            || domain.is_of(asker, source.into());
         if !owns_source {
             return Err(DropReason::SpoofedSource);
         }

@@ -16,7 +16,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use nvgate_model::{DomainSlot, Generation, MacAddress, Prefix, RoutingDomainId, TenantName, Vsid};
+use nvgate_model::{
+    CustomerAddress, DomainSlot, Generation, MacAddress, Prefix, RoutingDomainId, TenantName, Vsid,
+};
 use nvgate_nat::{Budget, NatConfig};
 use nvgate_nvgre::lookup::{EndpointIndex, LookupTable};
 use nvgate_nvgre::replicate::ReplicationList;
@@ -265,6 +267,30 @@ impl Domain {
     #[must_use]
     pub fn next_hop(&self, address: IpAddr) -> Option<RouteHop> {
         learned::next_hop(&self.configured, &self.lookup, address)
+    }
+
+    /// Whether a customer address is the endpoint's: by its record, or because the domain's routes
+    /// to it lead to the endpoint. A router VM asks for neighbours from what lies behind it, too.
+    #[must_use]
+    pub fn is_of(&self, endpoint: EndpointIndex, address: IpAddr) -> bool {
+        if let Some(owner) = self.lookup.by_customer(CustomerAddress(address)) {
+            return owner == endpoint;
+        }
+        match self.fib.lookup(address) {
+            Some((_, RouteEntry::Via(router))) => *router == endpoint,
+            Some((_, RouteEntry::Several(set))) => {
+                self.hop_sets.hops(*set).contains(&RouteHop::Endpoint(endpoint))
+            }
+            Some((
+                _,
+                RouteEntry::Subnet(_)
+                | RouteEntry::Blackhole
+                | RouteEntry::Gateway
+                | RouteEntry::Site(_)
+                | RouteEntry::SiteDown,
+            ))
+            | None => false,
+        }
     }
 
     /// Whether a packet out of the site's tunnels may have this source.
