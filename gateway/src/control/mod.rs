@@ -5,6 +5,7 @@
 //! order. It never touches a packet.
 
 mod config;
+mod error;
 mod guarded;
 pub mod speaker;
 mod status;
@@ -21,17 +22,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use nix::errno::Errno;
 use nix::sys::prctl::set_dumpable;
 use nvgate_deploy::diff::diff;
-use nvgate_deploy::host::{Guard, GuardError, HostView, Netlink, NetlinkError, Observer};
+use nvgate_deploy::host::{Guard, GuardError, HostView, Netlink, Observer};
 use nvgate_deploy::plan::Plan;
 use nvgate_model::DropReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::health::Component;
-use crate::admin::{self, AdminState, BindError};
+use crate::admin::{self, AdminState};
 use crate::demo::gateway_process::end_with_owner;
 use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
@@ -41,6 +41,7 @@ use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
 use crate::worker::Published;
 
 pub use config::ConfigError;
+pub use error::RunError;
 use config::{Configuration, Fingerprint};
 use guarded::{GuardedTraffic, guard};
 use speaker::Speaker;
@@ -65,46 +66,6 @@ pub struct RunOptions {
     pub config: PathBuf,
     /// Packet workers, instead of what gateway.yaml says.
     pub workers: Option<NonZeroUsize>,
-}
-
-/// Why the gateway does not run, or no longer.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The configuration does not hold.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A link is missing.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The ports or threads could not be had.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The health endpoint's address could not be had.
-    #[error(transparent)]
-    Admin(#[from] BindError),
-    /// The host's network cannot be followed.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// The host's kernel cannot be kept away from the gateway's traffic.
-    #[error("cannot keep the host's kernel away from the gateway's traffic: {0}{hint}", hint = remedy(.0))]
-    Guard(#[from] GuardError),
-    /// The process cannot do what every process can.
-    #[error("cannot start: {0}")]
-    Process(#[from] io::Error),
-    /// A worker is gone.
-    #[error("a worker ended unexpectedly; its last words are in the log above")]
-    WorkerEnded,
-}
-
-/// What to do about a guard that cannot be had, to go behind why.
-fn remedy(error: &GuardError) -> &'static str {
-    match error {
-        GuardError::Netlink(error) if error.errno() == Some(Errno::EPERM as i32) => {
-            ": run as root or with the capabilities CAP_NET_ADMIN and CAP_NET_RAW in the network \
-             namespace"
-        }
-        GuardError::Netlink(_) | GuardError::TooManyRanges { .. } => "",
-    }
 }
 
 /// Runs the gateway until it is told to stop (SIGINT, SIGTERM).
@@ -606,19 +567,5 @@ mod tests {
     fn no_core_is_dumped_once_that_is_forbidden() {
         forbid_core_dumps().unwrap();
         assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
-    }
-
-    #[test]
-    fn a_guard_that_is_not_permitted_names_the_capabilities() {
-        let refused = |errno: Errno| {
-            let source = io::Error::from_raw_os_error(errno as i32);
-            let error = NetlinkError::Refused { operation: "add a tc filter", source };
-            RunError::from(GuardError::from(error)).to_string()
-        };
-        assert!(refused(Errno::EPERM).ends_with(
-            "Operation not permitted (os error 1): run as root or with the capabilities \
-             CAP_NET_ADMIN and CAP_NET_RAW in the network namespace"
-        ));
-        assert!(refused(Errno::ENOMEM).ends_with("(os error 12)"));
     }
 }
