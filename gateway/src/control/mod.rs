@@ -36,13 +36,13 @@ use crate::demo::gateway_process::end_with_owner;
 use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
 use crate::io::packet::{OpenError, Waker};
-use crate::peering::{LearntBox, Peering};
+use crate::peering::{Asked, LearntBox, Peering, Questions, Ties};
 use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
 use crate::worker::Published;
 
 pub use config::ConfigError;
-pub use error::RunError;
 use config::{Configuration, Fingerprint};
+pub use error::RunError;
 use guarded::{GuardedTraffic, guard};
 use speaker::Speaker;
 use status::Shared;
@@ -132,6 +132,8 @@ struct Control {
     /// The thread of BGP and BFD, which runs with the workers.
     speaker: Option<Speaker>,
     speaker_waker: Waker,
+    /// What is asked about BGP, until the speaker has it.
+    asked: Option<Asked>,
     /// What neighbours taught, until it is built into the snapshot.
     learnt: Arc<LearntBox>,
     seed: u64,
@@ -172,13 +174,17 @@ impl Control {
             clock,
             config: Mutex::default(),
             components: Mutex::default(),
+            peers: Arc::default(),
         });
         shared.note_loaded(generation);
+        let speaker_waker = Waker::new()?;
+        let (questions, asked) = Questions::new(speaker_waker.clone());
         let (admin_stop, stopped) = oneshot::channel();
         let state = AdminState::new({
             let shared = Arc::clone(&shared);
             move || shared.status()
-        });
+        })
+        .with_bgp(questions);
         let admin = tokio::spawn(admin::serve(listener, state, async {
             // Ends when told to, or when control is gone.
             let _ = stopped.await;
@@ -196,7 +202,8 @@ impl Control {
             guarded: GuardedTraffic::default(),
             workers,
             speaker: None,
-            speaker_waker: Waker::new()?,
+            speaker_waker,
+            asked: Some(asked),
             learnt: Arc::default(),
             seed,
             shared,
@@ -238,7 +245,7 @@ impl Control {
         if self.workers.running() {
             return Ok(());
         }
-        let Shared { plan, published, clock, .. } = &*self.shared;
+        let Shared { plan, published, clock, peers, .. } = &*self.shared;
         let current = plan.load();
         let waker = &self.speaker_waker;
         let started = self.workers.start(
@@ -257,8 +264,16 @@ impl Control {
             }
             Err(error) => return Err(error),
         };
-        let (seed, learnt) = (random_seed(), Arc::clone(&self.learnt));
-        let peering = Peering::new(Arc::clone(plan), learnt, clock.now(), seed);
+        // Workers start once, and it with them.
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        let seed = random_seed();
+        let ties = Ties {
+            plan: Arc::clone(plan),
+            learnt: Arc::clone(&self.learnt),
+            peers: Arc::clone(peers),
+            asked,
+        };
+        let peering = Peering::new(ties, clock.now(), seed);
         let workers = self.workers.wakers().to_vec();
         let time = (*clock, seed);
         let published = Arc::clone(published);
