@@ -2,16 +2,19 @@
 //! tenant, and the real gateway between them and the tenants' other VMs.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use nvgate::admin::bgp::{ExplainReport, PeersReport, RouteReport, RoutesReport, RuleReport};
+use nvgate::admin::health::HealthState;
 use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::{Service, ping};
 use nvgate::demo::site::SERVICE_PORT;
 use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR};
-use nvgate_tests::run_lab::RunLab;
-use nvgate_tests::run_lab_host::{Change, change};
+use nvgate_tests::run_lab::{RunLab, binary};
+use nvgate_tests::run_lab_host::{Change, Ended, change, run};
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::{
     Peer, PeerPlan, Premises, build, exec, gateway_key, give_vpn, place, reaches,
@@ -26,6 +29,36 @@ const DATABASE: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 10);
 
 /// The gateway's side, the same for both tenants.
 const GATEWAY: &str = "bgp:\n  asn: 64512\n  peers:\n    - {name: router, address: 10.1.0.10, asn: 65010, hold_secs: 9, connect_retry_secs: 2}\n";
+
+/// The same, with a rule that rejects one of the router's prefixes.
+const GATEWAY_WITH_POLICY: &str = "bgp:
+  asn: 64512
+  peers:
+    - {name: router, address: 10.1.0.10, asn: 65010, hold_secs: 9, connect_retry_secs: 2, import: from-router}
+  policies:
+    - name: from-router
+      rules:
+        - {match: {prefix: 172.31.0.0/16}, then: reject}
+        - {set: {local_preference: 200}, then: accept}
+";
+
+/// A router that teaches a second prefix, with a community on both.
+const BIRD_OF_TWO: &str = "router id 10.1.0.10;
+protocol device {}
+protocol static taught {
+  ipv4;
+  route 172.30.0.0/16 unreachable;
+  route 172.31.0.0/16 unreachable;
+}
+protocol bgp upstream {
+  local 10.1.0.10 as 65010;
+  neighbor 10.1.0.1 as 64512;
+  hold time 9;
+  connect delay time 1;
+  connect retry time 2;
+  ipv4 { import all; export filter { bgp_community.add((65010, 7)); accept; }; };
+}
+";
 
 const BIRD_CONFIG: &str = "router id 10.1.0.10;
 protocol device {}
@@ -59,11 +92,11 @@ struct Routed {
     lab: RunLab,
 }
 
-fn routed(test: &str, workers: usize) -> Result<Option<Routed>> {
+fn routed(test: &str, workers: usize, gateway: &str) -> Result<Option<Routed>> {
     let Some(mut lab) = RunLab::build(test, workers)? else { return Ok(None) };
     let mut behind = Vec::new();
     for tenant in TENANTS {
-        give_vpn(&lab, tenant, GATEWAY)?;
+        give_vpn(&lab, tenant, gateway)?;
         let vm = lab.vm(&format!("{tenant}-web"));
         change(vm, "lo", &[Change::Up, Change::Add(TAUGHT.into(), 32)])?;
         let socket = SocketAddr::new(TAUGHT.into(), SERVICE_PORT);
@@ -92,7 +125,7 @@ fn routers_of_twins_teach_and_learn_with_bird() -> Result<()> {
         return Ok(());
     }
     for workers in [1, 2] {
-        let Some(Routed { lab, _behind }) = routed(TEST, workers)? else { return Ok(()) };
+        let Some(Routed { lab, _behind }) = routed(TEST, workers, GATEWAY)? else { return Ok(()) };
         let routers: Vec<_> = TENANTS
             .iter()
             .map(|tenant| Daemon::bird(lab.config(), lab.vm(&format!("{tenant}-web")), BIRD_CONFIG))
@@ -404,7 +437,7 @@ fn routers_of_twins_teach_and_learn_with_frr() -> Result<()> {
     if !has_peers(TEST, &FRR) {
         return Ok(());
     }
-    let Some(Routed { lab, _behind }) = routed(TEST, 2)? else { return Ok(()) };
+    let Some(Routed { lab, _behind }) = routed(TEST, 2, GATEWAY)? else { return Ok(()) };
     let routers: Vec<_> = TENANTS
         .iter()
         .map(|tenant| Daemon::frr(lab.config(), lab.vm(&format!("{tenant}-web")), FRR_CONFIG))
@@ -418,5 +451,171 @@ fn routers_of_twins_teach_and_learn_with_frr() -> Result<()> {
             Ok(())
         })?;
     }
+    Ok(())
+}
+
+/// What `nvgate bgp` does with these words, in the gateway's namespace.
+fn nvgate_bgp(lab: &RunLab, words: &str) -> Result<Ended> {
+    let mut command = Command::new(binary()?);
+    command.arg("bgp").args(words.split(' ')).arg("--config").arg(lab.config());
+    run(&lab.site.gateway, command)
+}
+
+/// What it prints.
+fn said(lab: &RunLab, words: &str) -> Result<String> {
+    let ended = nvgate_bgp(lab, words)?;
+    ensure!(ended.code == Some(0), "nvgate bgp {words}: {ended:?}");
+    Ok(ended.output)
+}
+
+#[test]
+fn an_operator_sees_peers_and_why_a_route_is_used_with_bird() -> Result<()> {
+    const TEST: &str = "an_operator_sees_peers_and_why_a_route_is_used_with_bird";
+    if !has_peers(TEST, &BIRD) {
+        return Ok(());
+    }
+    let Some(Routed { lab, _behind }) = routed(TEST, 1, GATEWAY_WITH_POLICY)? else {
+        return Ok(());
+    };
+    let [tenant, other] = TENANTS;
+    lab.wait("what is not established is degraded", || {
+        let name = format!("bgp {tenant}/router");
+        let complaints = lab.complaints()?;
+        let mine = complaints.iter().find(|part| part.name == name);
+        let mine = mine.with_context(|| format!("{complaints:?}"))?;
+        let reason = mine.reason.as_deref().unwrap_or_default();
+        ensure!(reason.starts_with("no session with 10.1.0.10"), "{mine:?}");
+        ensure!(mine.status == HealthState::Degraded, "{mine:?}");
+        Ok(())
+    })?;
+
+    let vm = lab.vm(&format!("{tenant}-web"));
+    let router = Daemon::bird(lab.config(), vm, BIRD_OF_TWO)?;
+    let peers: PeersReport = lab.wait("the session is shown", || {
+        let report: PeersReport = serde_json::from_str(&said(&lab, "peers --json")?)?;
+        let mine = report.peers.iter().find(|peer| peer.tenant == tenant);
+        ensure!(mine.is_some_and(|peer| peer.up && peer.ipv4.received == 2), "{report:?}");
+        Ok(report)
+    })?;
+    println!("{}", said(&lab, "peers")?);
+    ensure!(peers.peers.len() == 2, "{peers:?}");
+    let of = |tenant: &str| peers.peers.iter().find(|peer| peer.tenant == tenant);
+    let (mine, theirs) = of(tenant).zip(of(other)).with_context(|| format!("{peers:?}"))?;
+    ensure!(
+        (&*mine.name, &*mine.asn, &*mine.local_asn) == ("router", "65010", "64512"),
+        "{mine:?}"
+    );
+    ensure!(mine.router_id.as_deref() == Some("10.1.0.10"), "{mine:?}");
+    ensure!(mine.ipv4.accepted == 1 && mine.hold_secs == Some(9), "{mine:?}");
+    ensure!(mine.messages_received.update > 0 && mine.messages_sent.open > 0, "{mine:?}");
+    ensure!(!theirs.up && theirs.ipv4.received == 0, "{theirs:?}");
+    lab.wait("routes are shown", || routes_are_shown(&lab, tenant))?;
+    lab.wait("prefixes are explained", || prefixes_are_explained(&lab, tenant))?;
+
+    lab.wait("metrics and health follow", || {
+        let (_, metrics) = lab.ask("/metrics")?;
+        let up = |tenant: &str, value: u8| {
+            format!("nvgate_bgp_peer_up{{tenant=\"{tenant}\",peer=\"router\"}} {value}\n")
+        };
+        ensure!(metrics.contains(&up(tenant, 1)) && metrics.contains(&up(other, 0)), "{metrics}");
+        let complaints = lab.complaints()?;
+        ensure!(complaints.iter().all(|part| part.name != format!("bgp {tenant}/router")));
+        Ok(())
+    })?;
+    for (words, sentence) in [
+        ("routes --tenant nobody", "no tenant `nobody` with BGP"),
+        (&*format!("routes --tenant {tenant} --peer x"), "has no BGP peer `x`"),
+    ] {
+        let ended = nvgate_bgp(&lab, words)?;
+        ensure!(ended.code == Some(2) && ended.sentence().contains(sentence), "{ended:?}");
+    }
+
+    router.ask(vm, "disable upstream")?;
+    lab.wait("the end of a session is shown with its reason", || {
+        let report: PeersReport =
+            serde_json::from_str(&said(&lab, &format!("peers --tenant {tenant} --json"))?)?;
+        let [mine] = &report.peers[..] else { anyhow::bail!("{report:?}") };
+        let down = mine.last_down.as_deref().unwrap_or_default();
+        ensure!(!mine.up && mine.flaps == 1, "{mine:?}");
+        ensure!(down.starts_with("the peer ended it: administrative shutdown"), "{mine:?}");
+        let (_, body) = lab.ask("/healthz")?;
+        ensure!(body.contains("the peer ended it: administrative shutdown"), "{body}");
+        Ok(())
+    })?;
+    println!("{}", said(&lab, "peers")?);
+    Ok(())
+}
+
+/// The two routes of the router, of which a rule rejects one; and the tenant's own.
+fn routes_are_shown(lab: &RunLab, tenant: &str) -> Result<()> {
+    println!("{}", said(lab, &format!("routes --tenant {tenant}"))?);
+    let words = format!("routes --tenant {tenant} --json");
+    let all: RoutesReport = serde_json::from_str(&said(lab, &words)?)?;
+    let find = |prefix: &str| {
+        let found = all.routes.iter().find(|route| route.prefix == prefix);
+        found.with_context(|| format!("no {prefix} in {all:?}"))
+    };
+    let own = find("10.1.0.0/24")?;
+    ensure!(own.peer.is_none() && own.own == ["a subnet of the tenant"] && own.best, "{own:?}");
+    let used = find("172.30.0.0/16")?;
+    ensure!(used.peer.as_deref() == Some("router") && used.accepted && used.best, "{used:?}");
+    ensure!(used.received.as_path == "65010", "{used:?}");
+    ensure!(used.received.communities == ["65010:7"], "{used:?}");
+    let imported = used.imported.as_ref().context("imported")?;
+    ensure!(imported.local_preference == Some(200), "{used:?}");
+    rejected_by_the_first_rule(find("172.31.0.0/16")?, tenant)?;
+
+    let words = format!("routes --tenant {tenant} --peer router --json");
+    let taught: RoutesReport = serde_json::from_str(&said(lab, &words)?)?;
+    ensure!(taught.routes.len() == 2 && taught.after.is_none(), "{taught:?}");
+    // Page by page it is the same.
+    let mut paged = Vec::new();
+    let mut after = String::new();
+    loop {
+        let (code, body) = lab.ask(&format!("/v1/bgp/routes?tenant={tenant}&limit=1{after}"))?;
+        ensure!(code == 200, "{body}");
+        let page: RoutesReport = serde_json::from_str(&body)?;
+        paged.extend(page.routes.into_iter().map(|route| route.prefix));
+        let Some(last) = page.after else { break };
+        after = format!("&after={last}");
+    }
+    let prefixes: Vec<_> = all.routes.iter().map(|route| route.prefix.clone()).collect();
+    ensure!(paged == prefixes, "{paged:?} is not {prefixes:?}");
+    Ok(())
+}
+
+fn rejected_by_the_first_rule(route: &RouteReport, tenant: &str) -> Result<()> {
+    ensure!(!route.accepted && !route.best && route.imported.is_none(), "{route:?}");
+    ensure!(route.verdict.as_deref() == Some("rejected"), "{route:?}");
+    let Some(RuleReport::Configured { policy, rule, file, line }) = &route.rule else {
+        anyhow::bail!("{route:?}")
+    };
+    ensure!((&**policy, *rule) == ("from-router", 1) && *line > 1, "{route:?}");
+    ensure!(file.ends_with(&format!("{tenant}.yaml")), "{route:?}");
+    Ok(())
+}
+
+fn prefixes_are_explained(lab: &RunLab, tenant: &str) -> Result<()> {
+    let explain = |prefix: &str| -> Result<ExplainReport> {
+        println!("{}", said(lab, &format!("explain --tenant {tenant} {prefix}"))?);
+        let words = format!("explain --tenant {tenant} {prefix} --json");
+        Ok(serde_json::from_str(&said(lab, &words)?)?)
+    };
+    let rejected = explain("172.31.0.0/16")?;
+    let [route] = &rejected.routes[..] else { anyhow::bail!("{rejected:?}") };
+    rejected_by_the_first_rule(route, tenant)?;
+    let taught = explain("172.30.0.0/16")?;
+    let [teacher] = &taught.advertised[..] else { anyhow::bail!("{taught:?}") };
+    ensure!(teacher.paths.is_empty() && teacher.export.is_none(), "{taught:?}");
+    let own = explain("10.2.0.0/24")?;
+    let [told] = &own.advertised[..] else { anyhow::bail!("{own:?}") };
+    let [path] = &told.paths[..] else { anyhow::bail!("{own:?}") };
+    ensure!(told.peer == "router" && told.sent, "{own:?}");
+    let attributes = &path.attributes;
+    ensure!((&*attributes.next_hop, &*attributes.as_path) == ("10.1.0.1", "64512"), "{own:?}");
+    let rule = told.export.as_ref().map(|export| (export.accepted, export.rule.to_string()));
+    ensure!(rule == Some((true, "the built-in rule tenant-export-subnet".to_owned())), "{own:?}");
+    let nothing = explain("192.0.2.0/24")?;
+    ensure!(nothing.routes.is_empty(), "{nothing:?}");
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bgp::PeerReport;
 use super::status::{ConfigStatus, PortStatus, Status, WorkerStatus};
 
 /// A worker whose loop has not turned for this long is stuck; an idle worker turns its loop many
@@ -78,7 +79,7 @@ impl Status {
 }
 
 /// The components that follow from the rest of `status`: the configuration, every port, every
-/// worker and every site. Whoever assembles the status appends what only it knows.
+/// worker, every site and every BGP peer. Whoever assembles the status appends what only it knows.
 #[must_use]
 pub fn assess(status: &Status) -> Vec<Component> {
     std::iter::once(config(&status.config))
@@ -89,6 +90,12 @@ pub fn assess(status: &Status) -> Vec<Component> {
                 .tenants
                 .iter()
                 .flat_map(|tenant| tenant.sites.iter().map(|site| site.health(&tenant.name))),
+        )
+        .chain(
+            status
+                .tenants
+                .iter()
+                .flat_map(|tenant| tenant.bgp.iter().filter_map(PeerReport::health)),
         )
         .collect()
 }
@@ -161,7 +168,15 @@ mod tests {
         let names: Vec<_> = status.components.iter().map(|part| part.name.as_str()).collect();
         assert_eq!(
             names,
-            ["config", "port fabric", "port front_end", "worker 0", "worker 1", "site contoso/hq"]
+            [
+                "config",
+                "port fabric",
+                "port front_end",
+                "worker 0",
+                "worker 1",
+                "site contoso/hq",
+                "bgp contoso/router",
+            ]
         );
         assert_eq!(status.health(), HealthState::Ok);
     }
@@ -197,6 +212,30 @@ mod tests {
         site.tunnels[1].reason = Some("198.51.100.8:51820 does not answer handshakes".to_owned());
         let reason = "tunnel b is down: 198.51.100.8:51820 does not answer handshakes";
         assert_eq!(site.health("contoso"), Component::degraded("site contoso/hq", reason));
+    }
+
+    #[test]
+    fn a_bgp_peer_is_degraded_with_the_reason_unless_it_is_shut_down_or_of_a_range() {
+        const NAME: &str = "bgp contoso/router";
+        let [mut peer, mut spoke] = <[_; 2]>::try_from(samples::peers()).unwrap();
+        assert_eq!(peer.health(), Some(Component::ok(NAME)));
+        (peer.up, peer.state) = (false, "Connect".to_owned());
+        let reason = "no session with 10.0.1.9: the gateway ended it: hold timer expired";
+        assert_eq!(peer.health(), Some(Component::degraded(NAME, reason)));
+        peer.last_error = Some("the peer does not answer".to_owned());
+        let reason = "no session with 10.0.1.9: the peer does not answer; the last one ended: the \
+                      gateway ended it: hold timer expired";
+        assert_eq!(peer.health(), Some(Component::degraded(NAME, reason)));
+        (peer.last_error, peer.last_down) = (None, None);
+        let reason = "no session with 10.0.1.9 yet: Connect";
+        assert_eq!(peer.health(), Some(Component::degraded(NAME, reason)));
+        peer.passive = true;
+        let reason = "no session: waits for 10.0.1.9 to connect";
+        assert_eq!(peer.health(), Some(Component::degraded(NAME, reason)));
+        peer.shutdown = true;
+        assert_eq!(peer.health(), Some(Component::ok(NAME)));
+        spoke.up = false;
+        assert_eq!(spoke.health(), None);
     }
 
     #[test]

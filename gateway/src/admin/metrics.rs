@@ -2,10 +2,12 @@
 //! [`Status`].
 //!
 //! Series are bounded by the plan: a fixed number a worker, port and tenant, plus one for every
-//! drop reason that happened. Values are read once, when the status is assembled.
+//! drop reason that happened. BGP neighbours of a range come and go: they are counted by range. Values are read once, when the status is assembled.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
+use super::bgp::{PeerReport, RouteCounts};
 use super::health::HealthState;
 use super::sites::TunnelReport;
 use super::status::{Drops, NatStatus, PortStatus, Status, TenantStatus, WorkerStatus};
@@ -23,6 +25,7 @@ pub fn render(status: &Status) -> String {
     write_tenants(&mut exposition, &status.tenants);
     write_nat(&mut exposition, &status.tenants);
     write_tunnels(&mut exposition, &status.tenants);
+    write_bgp(&mut exposition, &status.tenants);
     exposition.text
 }
 
@@ -289,6 +292,110 @@ fn write_tunnels(to: &mut Exposition, tenants: &[TenantStatus]) {
     ];
     for (name, help, field) in counters {
         write(to.counter(name, help), field);
+    }
+}
+
+fn write_bgp(to: &mut Exposition, tenants: &[TenantStatus]) {
+    let all = || tenants.iter().flat_map(|tenant| &tenant.bgp);
+    // A gateway without peers has no metrics about them.
+    if all().next().is_none() {
+        return;
+    }
+    let peers = || all().filter(|peer| peer.range.is_none());
+    type Field = fn(&PeerReport) -> u64;
+    let write = |mut family: Family<'_>, field: Field| {
+        for peer in peers() {
+            family.sample(&[("tenant", &peer.tenant), ("peer", &peer.name)], field(peer));
+        }
+    };
+    let up: Field = |peer| peer.up.into();
+    write(to.gauge("nvgate_bgp_peer_up", "Whether the session is established."), up);
+    let counters: [(&str, &str, Field); 7] = [
+        ("nvgate_bgp_peer_flaps_total", "Ends of an established session.", |peer| peer.flaps),
+        ("nvgate_bgp_peer_defective_updates_total", "UPDATEs with an error.", |peer| {
+            peer.errors.defective_updates
+        }),
+        (
+            "nvgate_bgp_peer_treated_as_withdraw_total",
+            "UPDATEs whose routes were withdrawn for an error.",
+            |peer| peer.errors.treated_as_withdraw,
+        ),
+        (
+            "nvgate_bgp_peer_foreign_updates_total",
+            "UPDATEs of families that were not agreed on.",
+            |peer| peer.errors.foreign_updates,
+        ),
+        (
+            "nvgate_bgp_peer_refused_routes_total",
+            "Routes not stored because a bound was reached.",
+            |peer| peer.errors.refused_routes,
+        ),
+        (
+            "nvgate_bgp_peer_unsendable_routes_total",
+            "Routes that no message to the peer could carry.",
+            |peer| peer.errors.unsendable_routes,
+        ),
+        ("nvgate_bgp_peer_refused_connections_total", "Connections not taken.", |peer| {
+            peer.errors.refused_connections
+        }),
+    ];
+    for (name, help, field) in counters {
+        write(to.counter(name, help), field);
+    }
+    type Count = fn(RouteCounts) -> u64;
+    let routes: [(&str, &str, Count); 3] = [
+        ("nvgate_bgp_peer_received_routes", "Routes held of the peer.", |of| of.received),
+        ("nvgate_bgp_peer_accepted_routes", "Those that import let in.", |of| of.accepted),
+        (
+            "nvgate_bgp_peer_announced_routes",
+            "Routes for the peer and those treated alike.",
+            |of| of.announced,
+        ),
+    ];
+    for (name, help, count) in routes {
+        let mut gauge = to.gauge(name, help);
+        for peer in peers() {
+            for (family, counts) in peer.by_family() {
+                let labels: &[Label<'_>] =
+                    &[("tenant", &peer.tenant), ("peer", &peer.name), ("family", &family)];
+                gauge.sample(labels, count(counts));
+            }
+        }
+    }
+    let mut messages =
+        to.counter("nvgate_bgp_peer_messages_total", "Messages by direction and type.");
+    for peer in peers() {
+        let both = [("received", peer.messages_received), ("sent", peer.messages_sent)];
+        for (direction, (kind, count)) in both
+            .iter()
+            .flat_map(|(direction, totals)| totals.by_type().map(|of_type| (direction, of_type)))
+        {
+            let labels: &[Label<'_>] = &[
+                ("tenant", &peer.tenant),
+                ("peer", &peer.name),
+                ("direction", direction),
+                ("type", &kind),
+            ];
+            messages.sample(labels, count);
+        }
+    }
+    write_ranges(to, all().filter(|peer| peer.up));
+}
+
+fn write_ranges<'a>(to: &mut Exposition, up: impl Iterator<Item = &'a PeerReport>) {
+    let mut ranges: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for peer in up {
+        if let Some(range) = &peer.range {
+            *ranges.entry((&peer.tenant, range)).or_default() += 1;
+        }
+    }
+    if ranges.is_empty() {
+        return;
+    }
+    let mut gauge =
+        to.gauge("nvgate_bgp_range_peers_up", "Established sessions with neighbours of a range.");
+    for ((tenant, range), count) in ranges {
+        gauge.sample(&[("tenant", &tenant), ("range", &range)], count);
     }
 }
 

@@ -2,10 +2,11 @@
 //! `nvgate status`.
 //!
 //! It only reads: every answer is printed from one [`Status`], assembled anew for each request by
-//! the closure that control hands in. It answers GET (and HEAD, RFC 9110 section 9.1), ignores
+//! the closure that control hands in, but for `/v1/bgp/`, which asks the speaker's thread. It answers GET (and HEAD, RFC 9110 section 9.1), ignores
 //! request bodies, carries one request a connection, and disconnects clients that are slow. It has
 //! no authentication: it listens where gateway.yaml says, on loopback unless configured otherwise.
 
+pub mod bgp;
 pub mod health;
 mod listener;
 pub mod metrics;
@@ -32,18 +33,30 @@ use self::health::{Component, HealthState};
 use self::listener::{Bounded, Patience};
 pub use self::listener::{MAX_CONNECTIONS, REQUEST_TIMEOUT, RESPONSE_TIMEOUT};
 pub use self::status::Status;
+use crate::peering::Questions;
 
 /// Where the answers come from.
 #[derive(Clone)]
 pub struct AdminState {
     status: Arc<dyn Fn() -> Status + Send + Sync>,
+    questions: Option<Questions>,
 }
 
 impl AdminState {
     /// Answers are printed from what `status` assembles. It is called once a request and must not
     /// block.
     pub fn new(status: impl Fn() -> Status + Send + Sync + 'static) -> Self {
-        Self { status: Arc::new(status) }
+        Self { status: Arc::new(status), questions: None }
+    }
+
+    /// The same, with BGP to be asked about.
+    #[must_use]
+    pub fn with_bgp(self, questions: Questions) -> Self {
+        Self { questions: Some(questions), ..self }
+    }
+
+    const fn questions(&self) -> Option<&Questions> {
+        self.questions.as_ref()
     }
 
     fn status(&self) -> Status {
@@ -130,6 +143,9 @@ pub fn router(state: AdminState) -> Router {
         .route("/healthz", get(healthz))
         .route("/metrics", get(render_metrics))
         .route("/v1/status", get(status_document))
+        .route("/v1/bgp/peers", get(bgp::answers::peers))
+        .route("/v1/bgp/routes", get(bgp::answers::routes))
+        .route("/v1/bgp/explain", get(bgp::answers::explain))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(map_response(close))
@@ -192,7 +208,8 @@ async fn status_document(State(state): State<AdminState>) -> Json<Status> {
 }
 
 async fn not_found() -> impl IntoResponse {
-    let text = "not found; there are /livez /readyz /healthz /metrics /v1/status\n";
+    let text = "not found; there are /livez /readyz /healthz /metrics /v1/status /v1/bgp/peers \
+                /v1/bgp/routes /v1/bgp/explain\n";
     (StatusCode::NOT_FOUND, text)
 }
 

@@ -3,6 +3,7 @@
 use nvgate_deploy::plan::{NatPlan, NatTimeouts, SubnetPlan, SubnetRole, TenantLimits, TenantPlan};
 use nvgate_model::{FrontEndAddress, Prefix, Vsid};
 
+use super::bgp::*;
 use super::health::assess;
 use super::sites::{Handshakes, SiteStatus, TunnelReport};
 use super::status::*;
@@ -101,6 +102,115 @@ fn tunnel(name: &str, last: u8) -> TunnelReport {
     }
 }
 
+fn peer(name: &str, address: &str) -> PeerReport {
+    PeerReport {
+        tenant: "contoso".to_owned(),
+        name: name.to_owned(),
+        description: "router of the head office".to_owned(),
+        address: address.to_owned(),
+        local_address: Some("10.0.1.1".to_owned()),
+        asn: "65010".to_owned(),
+        local_asn: "64512".to_owned(),
+        router_id: Some("10.0.1.9".to_owned()),
+        state: "Established".to_owned(),
+        up: true,
+        since_secs: Some(3661),
+        hold_secs: Some(90),
+        flaps: 1,
+        ipv4: RouteCounts { received: 12, accepted: 11, announced: 3, stale: false },
+        ipv6: RouteCounts { received: 2, accepted: 2, announced: 1, stale: false },
+        messages_received: MessageTotals {
+            open: 2,
+            update: 9,
+            keepalive: 140,
+            ..Default::default()
+        },
+        messages_sent: MessageTotals { open: 2, update: 4, keepalive: 139, ..Default::default() },
+        errors: PeerErrors { defective_updates: 1, treated_as_withdraw: 1, ..Default::default() },
+        last_down: Some("the gateway ended it: hold timer expired".to_owned()),
+        last_error: Some("the gateway ended it: hold timer expired".to_owned()),
+        last_error_age_secs: Some(3700),
+        ..PeerReport::default()
+    }
+}
+
+/// A peer, and a neighbour of a range.
+pub fn peers() -> Vec<PeerReport> {
+    let spoke =
+        PeerReport { range: Some("spokes".to_owned()), ..peer("spokes@10.0.1.77", "10.0.1.77") };
+    vec![peer("router", "10.0.1.9"), spoke]
+}
+
+fn attributes(path: &str) -> AttributesReport {
+    AttributesReport {
+        next_hop: "10.0.1.9".to_owned(),
+        origin: "igp".to_owned(),
+        as_path: path.to_owned(),
+        med: Some(5),
+        communities: vec!["65010:1".to_owned()],
+        ..AttributesReport::default()
+    }
+}
+
+/// The best route of a prefix, one that lost and one that a rule rejected; told to one of two peers.
+pub fn explanation() -> ExplainReport {
+    let rule = RuleReport::Configured {
+        policy: "from-router".to_owned(),
+        rule: 2,
+        file: "tenants.d/contoso.yaml".to_owned(),
+        line: 31,
+    };
+    let route = |peer: &str, path: &str| RouteReport {
+        prefix: "172.30.0.0/16".to_owned(),
+        peer: Some(peer.to_owned()),
+        age_secs: 75,
+        accepted: true,
+        verdict: Some("path_length".to_owned()),
+        why: "another has a shorter AS path".to_owned(),
+        rule: Some(RuleReport::BuiltIn("default".to_owned())),
+        received: attributes(path),
+        imported: Some(attributes(path)),
+        ..RouteReport::default()
+    };
+    let best = RouteReport {
+        best: true,
+        verdict: Some("best".to_owned()),
+        why: "the best route".to_owned(),
+        ..route("router", "65010")
+    };
+    let rejected = RouteReport {
+        accepted: false,
+        verdict: Some("rejected".to_owned()),
+        why: format!("import rejected it by {rule}"),
+        imported: None,
+        rule: Some(rule.clone()),
+        ..route("spokes@10.0.1.77", "65077 65010")
+    };
+    let told = AdvertisedReport {
+        peer: "branch".to_owned(),
+        paths: vec![PathReport { path_id: None, attributes: attributes("64512 65010") }],
+        sent: true,
+        export: Some(ExportReport {
+            accepted: true,
+            rule: RuleReport::BuiltIn("tenant-export-learned".to_owned()),
+        }),
+    };
+    let kept_back = AdvertisedReport {
+        peer: "partner".to_owned(),
+        sent: true,
+        export: Some(ExportReport { accepted: false, rule }),
+        ..AdvertisedReport::default()
+    };
+    let teacher = AdvertisedReport { peer: "router".to_owned(), sent: true, ..Default::default() };
+    ExplainReport {
+        tenant: "contoso".to_owned(),
+        prefix: "172.30.0.0/16".to_owned(),
+        routes: vec![best, route("branch", "65020 65010"), rejected],
+        omitted: 0,
+        advertised: vec![told, kept_back, teacher],
+    }
+}
+
 /// A healthy gateway with two workers and two tenants, of which one has NAT.
 pub fn busy() -> Status {
     let ports = |used| Headroom { used, total: 64_512 };
@@ -127,6 +237,7 @@ pub fn busy() -> Status {
             internet: true,
             tunnels: vec![tunnel("a", 7), tunnel("b", 8)],
         }],
+        bgp: peers(),
         traffic: TenantTraffic {
             outbound: traffic(20_000, 25_000_000),
             inbound: traffic(19_000, 24_000_000),

@@ -12,6 +12,7 @@ use nvgate_deploy::plan::{SubnetPlan, TenantPlan};
 use nvgate_model::Instant;
 use serde::{Deserialize, Serialize};
 
+use super::bgp::PeerReport;
 use super::health::Component;
 use super::sites::SiteStatus;
 use crate::counters::{
@@ -163,6 +164,8 @@ pub struct TenantStatus {
     pub nat: Option<NatStatus>,
     /// Its sites.
     pub sites: Vec<SiteStatus>,
+    /// Its BGP peers, as they were at most a second or so ago.
+    pub bgp: Vec<PeerReport>,
     /// What it sent and received.
     pub traffic: TenantTraffic,
     /// Its dropped packets.
@@ -184,6 +187,7 @@ impl TenantStatus {
                 NatStatus::new(addresses, u64::from(plan.limits.sessions), totals.nat)
             }),
             sites,
+            bgp: Vec::new(),
             traffic: TenantTraffic {
                 outbound: totals.outbound,
                 inbound: totals.inbound,
@@ -364,6 +368,7 @@ mod tests {
             mtu: 1458,
             nat: Some(nat),
             sites: vec![],
+            bgp: vec![],
             traffic: TenantTraffic {
                 outbound: TrafficTotal { packets: 2, bytes: 200 },
                 ..TenantTraffic::default()

@@ -76,7 +76,8 @@ async fn a_busy_gateway_is_alive_ready_and_ok() {
                     {\"name\":\"port front_end\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"worker 0\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"worker 1\",\"status\":\"ok\",\"reason\":null},\n\
-                    {\"name\":\"site contoso/hq\",\"status\":\"ok\",\"reason\":null}\n\
+                    {\"name\":\"site contoso/hq\",\"status\":\"ok\",\"reason\":null},\n\
+                    {\"name\":\"bgp contoso/router\",\"status\":\"ok\",\"reason\":null}\n\
                     ]}\n";
     assert_eq!(body, expected);
 }
@@ -123,6 +124,41 @@ async fn metrics_and_status_are_what_they_claim_to_be() {
     let (code, _, body) = server.get("/v1/status").await;
     assert_eq!(code, 200);
     assert_eq!(serde_json::from_str::<Status>(&body).unwrap(), samples::busy());
+}
+
+#[tokio::test]
+async fn questions_about_bgp_are_refused_in_one_sentence_where_nobody_answers() {
+    let server = Server::busy().await;
+    for path in ["peers", "routes?tenant=contoso", "explain?tenant=contoso&prefix=10.0.0.0/8"] {
+        let (code, _, body) = server.get(&format!("/v1/bgp/{path}")).await;
+        assert_eq!(code, 503, "{path}");
+        assert_eq!(body, "BGP is not running: the gateway is not ready, or stops\n");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_question_about_bgp_is_the_askers_fault() {
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (questions, _asked) = Questions::new(crate::io::packet::Waker::new().unwrap());
+    let state = AdminState::new(samples::busy).with_bgp(questions);
+    tokio::spawn(serve(listener, state, std::future::pending()));
+    let (_stop, _) = oneshot::channel();
+    let status = Arc::default();
+    let server = Server { address, status, _stop };
+    for (path, said) in [
+        ("routes", "tenant"),
+        ("routes?tenant=contoso&limit=0", "limit 0 is not between 1 and 1000"),
+        ("routes?tenant=contoso&limit=1001", "limit 1001 is not between 1 and 1000"),
+        ("routes?tenant=contoso&after=10", "10"),
+        ("routes?tenant=contoso&prefixes=1", "prefixes"),
+        ("explain?tenant=contoso", "prefix"),
+        ("explain?tenant=contoso&prefix=nonsense", "nonsense"),
+    ] {
+        let (code, _, body) = server.get(&format!("/v1/bgp/{path}")).await;
+        assert_eq!(code, 400, "{path}");
+        assert!(body.contains(said), "{path}: {body}");
+    }
 }
 
 #[tokio::test]

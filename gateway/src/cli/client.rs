@@ -30,8 +30,8 @@ pub(super) enum FetchError {
     Slow(SocketAddr),
     #[error("what listens at {0} is not a gateway's health endpoint: {1}")]
     Strange(SocketAddr, &'static str),
-    #[error("the health endpoint at {0} answered with HTTP status {1}")]
-    Refused(SocketAddr, u16),
+    #[error("{2}, says the health endpoint at {0} (HTTP status {1})")]
+    Refused(SocketAddr, u16, String),
 }
 
 /// The body that `path` has at the health endpoint on `authority`, a HOST:PORT.
@@ -55,9 +55,17 @@ pub(super) fn fetch(authority: &str, path: &str) -> Result<Vec<u8>, FetchError> 
     })?;
     match parse_answer(&answer) {
         Ok((200, body)) => Ok(body.to_vec()),
-        Ok((code, _)) => Err(FetchError::Refused(address, code)),
+        Ok((code, body)) => Err(FetchError::Refused(address, code, sentence(body))),
         Err(what) => Err(FetchError::Strange(address, what)),
     }
+}
+
+/// The first line of a body, made harmless for a terminal.
+fn sentence(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(400)]);
+    let line = text.lines().next().unwrap_or_default();
+    let line: String = line.chars().filter(|letter| !letter.is_control()).collect();
+    if line.is_empty() { "refused".to_owned() } else { line }
 }
 
 /// Where to connect to for what listens on `address`: a wildcard is reached by loopback.

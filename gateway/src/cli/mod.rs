@@ -2,8 +2,9 @@
 //!
 //! Each command prints its product to standard output and what went wrong to standard error. Only
 //! `run` and `demo` touch the network of this host; `check` and `schema` touch nothing, `status`
-//! asks a running gateway over HTTP, `vpn` reads and makes keys in the state directory.
+//! and `bgp` ask a running gateway over HTTP, `vpn` reads and makes keys in the state directory.
 
+mod bgp;
 mod check;
 mod client;
 mod status;
@@ -61,6 +62,9 @@ EXAMPLES
   nvgate status                      tenants, NAT headroom, drops with what they mean
   nvgate status --json               the same for programs
   nvgate schema tenant > tenant.json completion and checks in your editor
+  nvgate bgp peers                   BGP sessions of tenants, and why one is down
+  nvgate bgp explain --tenant contoso 172.30.0.0/16
+                                     why a route is best, another not, and who is told
   nvgate vpn keys                    the public keys that tenants' sites need
   nvgate vpn config --tenant contoso --site hq --format wg-quick
                                      the other side of a tunnel, ready for use
@@ -76,6 +80,7 @@ HEALTH ENDPOINT (admin.listen in gateway.yaml, 127.0.0.1:9470 unless set)
   /healthz    JSON, a component a line; 503 when one has failed
   /metrics    for Prometheus
   /v1/status  what `nvgate status --json` prints
+  /v1/bgp/    peers, routes and explain: what `nvgate bgp ... --json` prints
 
 EXIT CODES
   0  done
@@ -126,6 +131,9 @@ enum Command {
     /// printed.
     #[command(subcommand)]
     Vpn(vpn::Vpn),
+    /// BGP of a running gateway: peers, routes, and why each is used or not
+    #[command(subcommand)]
+    Bgp(bgp::Bgp),
     /// See the main job on this machine, in network namespaces
     ///
     /// Makes two virtualization hosts, two tenants that use the same addresses, a front-end server
@@ -233,6 +241,7 @@ fn perform(cli: Cli) -> io::Result<ExitCode> {
         Command::Status(arguments) => status::status(&arguments, &mut io::stdout().lock())?,
         Command::Schema(Schema { file }) => print_schema(file)?,
         Command::Vpn(command) => vpn::vpn(&command, &mut io::stdout().lock())?,
+        Command::Bgp(command) => bgp::bgp(&command, &mut io::stdout().lock())?,
         Command::Demo(options) => return Ok(show(options)),
     };
     Ok(exit.into())
@@ -349,6 +358,14 @@ mod tests {
         assert_eq!(cli.log.as_deref(), Some("debug"));
         let Command::Status(status) = cli.command else { panic!("status") };
         assert!(status.json && status.admin.is_none() && status.config.is_none());
+        for line in [
+            "nvgate bgp peers",
+            "nvgate bgp peers --tenant red --json --config /etc/nvgate",
+            "nvgate bgp routes --tenant red --peer router --prefix 172.30.0.0/16 --json",
+            "nvgate bgp explain --tenant red fd00::/8 --admin 127.0.0.1:9470",
+        ] {
+            let Command::Bgp(_) = parse(line).unwrap().command else { panic!("{line}") };
+        }
     }
 
     #[test]
@@ -361,6 +378,12 @@ mod tests {
             "nvgate check --format xml",
             "nvgate schema host",
             "nvgate status --admin 127.0.0.1:1 --config /etc/nvgate",
+            "nvgate bgp",
+            "nvgate bgp routes",
+            "nvgate bgp routes --tenant red --prefix 10.0.0.0",
+            "nvgate bgp explain 10.0.0.0/8",
+            "nvgate bgp explain --tenant red",
+            "nvgate bgp peers --admin 127.0.0.1:1 --config /etc/nvgate",
         ] {
             assert_eq!(
                 parse(line).unwrap_err().exit_code(),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nvgate_model::DropReason;
@@ -18,7 +19,7 @@ const DEFAULT_ADMIN: &str = "127.0.0.1:9470";
 
 /// Prints the status of the gateway that `arguments` mean to `output`.
 pub(super) fn status(arguments: &StatusArguments, output: &mut dyn io::Write) -> io::Result<Exit> {
-    let authority = authority(arguments);
+    let authority = authority(arguments.admin.as_deref(), arguments.config.as_deref());
     let body = match fetch(&authority, "/v1/status") {
         Ok(body) => body,
         Err(error @ FetchError::Address(..)) => {
@@ -48,15 +49,15 @@ pub(super) fn status(arguments: &StatusArguments, output: &mut dyn io::Write) ->
 
 /// The HOST:PORT to ask: what the command line says, else what the configuration says, else the
 /// default.
-fn authority(arguments: &StatusArguments) -> String {
-    if let Some(admin) = &arguments.admin {
-        return admin.clone();
+pub(super) fn authority(admin: Option<&str>, config: Option<&Path>) -> String {
+    if let Some(admin) = admin {
+        return admin.to_owned();
     }
-    let directory = arguments.config.as_deref().unwrap_or(default_config());
+    let directory = config.unwrap_or(default_config());
     match check::prove(directory) {
         Ok(plan) => plan.gateway.admin_listen.to_string(),
         Err(_) => {
-            if arguments.config.is_some() {
+            if config.is_some() {
                 tracing::warn!(
                     directory = %directory.display(),
                     "the configuration is invalid and does not say where the health endpoint is; \

@@ -5,6 +5,7 @@
 //! order. It never touches a packet.
 
 mod config;
+mod error;
 mod guarded;
 mod neighbours;
 pub mod speaker;
@@ -20,26 +21,26 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use nix::errno::Errno;
 use nix::sys::prctl::set_dumpable;
 use nvgate_deploy::diff::diff;
-use nvgate_deploy::host::{Guard, GuardError, HostView, Netlink, NetlinkError, Observer};
+use nvgate_deploy::host::{Guard, GuardError, HostView, Netlink, Observer};
 use nvgate_deploy::plan::Plan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::health::Component;
-use crate::admin::{self, AdminState, BindError};
+use crate::admin::{self, AdminState};
 use crate::demo::gateway_process::end_with_owner;
 use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
 use crate::io::packet::{OpenError, Waker};
-use crate::peering::{LearntBox, Peering};
+use crate::peering::{Asked, LearntBox, Peering, Questions, Ties};
 use crate::snapshot::{BuildError, SnapshotBuilder};
 use crate::worker::Published;
 
 pub use config::ConfigError;
 use config::{Configuration, Fingerprint};
+pub use error::RunError;
 use guarded::{GuardedTraffic, guard};
 use neighbours::wanted_neighbours;
 use speaker::Speaker;
@@ -64,46 +65,6 @@ pub struct RunOptions {
     pub config: PathBuf,
     /// Packet workers, instead of what gateway.yaml says.
     pub workers: Option<NonZeroUsize>,
-}
-
-/// Why the gateway does not run, or no longer.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The configuration does not hold.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A link is missing.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The ports or threads could not be had.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The health endpoint's address could not be had.
-    #[error(transparent)]
-    Admin(#[from] BindError),
-    /// The host's network cannot be followed.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// The host's kernel cannot be kept away from the gateway's traffic.
-    #[error("cannot keep the host's kernel away from the gateway's traffic: {0}{hint}", hint = remedy(.0))]
-    Guard(#[from] GuardError),
-    /// The process cannot do what every process can.
-    #[error("cannot start: {0}")]
-    Process(#[from] io::Error),
-    /// A worker is gone.
-    #[error("a worker ended unexpectedly; its last words are in the log above")]
-    WorkerEnded,
-}
-
-/// What to do about a guard that cannot be had, to go behind why.
-fn remedy(error: &GuardError) -> &'static str {
-    match error {
-        GuardError::Netlink(error) if error.errno() == Some(Errno::EPERM as i32) => {
-            ": run as root or with the capabilities CAP_NET_ADMIN and CAP_NET_RAW in the network \
-             namespace"
-        }
-        GuardError::Netlink(_) | GuardError::TooManyRanges { .. } => "",
-    }
 }
 
 /// Runs the gateway until it is told to stop (SIGINT, SIGTERM).
@@ -170,6 +131,8 @@ struct Control {
     /// The thread of BGP and BFD, which runs with the workers.
     speaker: Option<Speaker>,
     speaker_waker: Waker,
+    /// What is asked about BGP, until the speaker has it.
+    asked: Option<Asked>,
     /// What neighbours taught, until it is built into the snapshot.
     learnt: Arc<LearntBox>,
     seed: u64,
@@ -210,13 +173,17 @@ impl Control {
             clock,
             config: Mutex::default(),
             components: Mutex::default(),
+            peers: Arc::default(),
         });
         shared.note_loaded(generation);
+        let speaker_waker = Waker::new()?;
+        let (questions, asked) = Questions::new(speaker_waker.clone());
         let (admin_stop, stopped) = oneshot::channel();
         let state = AdminState::new({
             let shared = Arc::clone(&shared);
             move || shared.status()
-        });
+        })
+        .with_bgp(questions);
         let admin = tokio::spawn(admin::serve(listener, state, async {
             // Ends when told to, or when control is gone.
             let _ = stopped.await;
@@ -234,7 +201,8 @@ impl Control {
             guarded: GuardedTraffic::default(),
             workers,
             speaker: None,
-            speaker_waker: Waker::new()?,
+            speaker_waker,
+            asked: Some(asked),
             learnt: Arc::default(),
             seed,
             shared,
@@ -277,7 +245,7 @@ impl Control {
         if self.workers.running() {
             return Ok(());
         }
-        let Shared { plan, published, clock, .. } = &*self.shared;
+        let Shared { plan, published, clock, peers, .. } = &*self.shared;
         let current = plan.load();
         let waker = &self.speaker_waker;
         let started = self.workers.start(
@@ -296,8 +264,16 @@ impl Control {
             }
             Err(error) => return Err(error),
         };
-        let (seed, learnt) = (random_seed(), Arc::clone(&self.learnt));
-        let peering = Peering::new(Arc::clone(plan), learnt, clock.now(), seed);
+        // Workers start once, and it with them.
+        let Some(asked) = self.asked.take() else { return Ok(()) };
+        let seed = random_seed();
+        let ties = Ties {
+            plan: Arc::clone(plan),
+            learnt: Arc::clone(&self.learnt),
+            peers: Arc::clone(peers),
+            asked,
+        };
+        let peering = Peering::new(ties, clock.now(), seed);
         let workers = self.workers.wakers().to_vec();
         let time = (*clock, seed);
         let published = Arc::clone(published);
@@ -594,19 +570,5 @@ mod tests {
     fn no_core_is_dumped_once_that_is_forbidden() {
         forbid_core_dumps().unwrap();
         assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
-    }
-
-    #[test]
-    fn a_guard_that_is_not_permitted_names_the_capabilities() {
-        let refused = |errno: Errno| {
-            let source = io::Error::from_raw_os_error(errno as i32);
-            let error = NetlinkError::Refused { operation: "add a tc filter", source };
-            RunError::from(GuardError::from(error)).to_string()
-        };
-        assert!(refused(Errno::EPERM).ends_with(
-            "Operation not permitted (os error 1): run as root or with the capabilities \
-             CAP_NET_ADMIN and CAP_NET_RAW in the network namespace"
-        ));
-        assert!(refused(Errno::ENOMEM).ends_with("(os error 12)"));
     }
 }

@@ -12,12 +12,13 @@ use tokio::sync::watch;
 
 use super::threads::{GatewayClock, link_of};
 use crate::admin::Status;
+use crate::admin::bgp::PeerReport;
 use crate::admin::health::{self, Component};
 use crate::admin::sites::SiteStatus;
 use crate::admin::status::{ConfigStatus, Drops, PortStatus, TenantStatus, WorkerStatus};
 use crate::counters::{DomainTotals, DropTotals, PortTotals, WorkerCounters};
 use crate::io::PortRole;
-use crate::peering::PublishedPlan;
+use crate::peering::{PublishedPeers, PublishedPlan};
 use crate::snapshot::{Domain, Snapshot};
 use crate::worker::Published;
 
@@ -42,6 +43,8 @@ pub struct Shared {
     pub config: Mutex<ConfigStatus>,
     /// Components that only control knows about, by name.
     pub components: Mutex<BTreeMap<String, Component>>,
+    /// The BGP peers, as their thread saw them last.
+    pub peers: PublishedPeers,
 }
 
 impl Shared {
@@ -79,17 +82,19 @@ impl Shared {
         let now = self.clock.now();
         let domains: BTreeMap<RoutingDomainId, &Arc<Domain>> =
             snapshot.domains().map(|domain| (domain.id, domain)).collect();
+        let mut peers: BTreeMap<String, Vec<PeerReport>> = BTreeMap::new();
+        for peer in self.peers.load().iter() {
+            peers.entry(peer.tenant.clone()).or_default().push(peer.clone());
+        }
         let tenants = plan.tenants.iter().filter_map(|tenant| {
             let domain = domains.get(&tenant.routing_domain)?;
             let totals: DomainTotals = domain.counters.iter().collect();
             let sites = domain.sites.iter();
             let sites = sites.map(|site| SiteStatus::new(site, snapshot.workers, now)).collect();
-            Some(TenantStatus::new(
-                tenant,
-                u32::from(tenant_mtu(&snapshot, domain)),
-                &totals,
-                sites,
-            ))
+            let mtu = u32::from(tenant_mtu(&snapshot, domain));
+            let mut status = TenantStatus::new(tenant, mtu, &totals, sites);
+            status.bgp = peers.remove(&status.name).unwrap_or_default();
+            Some(status)
         });
         let drops: DropTotals = self.counters.iter().map(|worker| &worker.drops).collect();
         let mut status = Status {

@@ -12,10 +12,14 @@ mod hops;
 mod learned;
 mod links;
 mod places;
+mod questions;
+mod view;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nvgate_bgp::session::{Closed, Closing, Connection, Endpoints as Ends};
@@ -24,12 +28,17 @@ use nvgate_deploy::plan::Plan;
 use nvgate_model::{DomainSlot, Instant};
 
 pub use self::learned::{Learnt, LearntBox};
+pub use self::questions::{
+    Asked, PATIENCE, PeersQuestion, PrefixQuestion, PublishedPeers, Questions, RoutesQuestion,
+    Unanswered,
+};
 
 use self::bfd::Watch;
 use self::hops::Hops;
 use self::learned::Learned;
 use self::links::Links;
 use self::places::Places;
+use self::view::View;
 use crate::endpoint::{Application, CloseReason, ConnectionId, Endpoints, Event as EndpointEvent};
 use crate::snapshot::{Domain, Snapshot};
 
@@ -37,9 +46,26 @@ use crate::snapshot::{Domain, Snapshot};
 const ROUNDS: usize = 8;
 /// Bytes read from a connection at once.
 const CHUNK: usize = 16 * 1024;
+/// Questions answered in one turn of the thread.
+const ANSWERS: usize = 4;
+/// How often the peers are published.
+const PUBLISHING: Duration = Duration::from_secs(1);
 
 /// The plan in effect, shared with control.
 pub type PublishedPlan = Arc<ArcSwap<Plan>>;
+
+/// What [`Peering`] has in common with control.
+#[derive(Debug)]
+pub struct Ties {
+    /// The plan in effect.
+    pub plan: PublishedPlan,
+    /// Where learned routes go.
+    pub learnt: Arc<LearntBox>,
+    /// Where the peers are shown.
+    pub peers: PublishedPeers,
+    /// What is asked.
+    pub asked: Asked,
+}
 
 /// BGP and BFD of all routing domains.
 pub struct Peering {
@@ -58,6 +84,9 @@ pub struct Peering {
     learned: Learned,
     watch: Watch,
     chunk: Box<[u8]>,
+    peers: PublishedPeers,
+    publish_at: Instant,
+    asked: Asked,
 }
 
 impl std::fmt::Debug for Peering {
@@ -70,9 +99,10 @@ impl std::fmt::Debug for Peering {
 }
 
 impl Peering {
-    /// No peers yet: they come with the first snapshot. What is learned goes to `learnt`.
+    /// No peers yet: they come with the first snapshot.
     #[must_use]
-    pub fn new(plan: PublishedPlan, learnt: Arc<LearntBox>, now: Instant, seed: u64) -> Self {
+    pub fn new(ties: Ties, now: Instant, seed: u64) -> Self {
+        let Ties { plan, learnt, peers, asked } = ties;
         Self {
             plan,
             seen: None,
@@ -86,6 +116,9 @@ impl Peering {
             learned: Learned::new(learnt),
             watch: Watch::new(seed),
             chunk: vec![0; CHUNK].into_boxed_slice(),
+            peers,
+            publish_at: now,
+            asked,
         }
     }
 
@@ -257,6 +290,24 @@ impl Peering {
         self.speaker.peer(peer).map(|status| status.key.remote.to_string())
     }
 
+    /// Shows the peers, and answers questions; whether more of those wait.
+    fn show(&mut self, now: Instant) -> bool {
+        let Some(plan) = &self.seen else { return false };
+        let view = View { now, plan, domains: &self.domains, speaker: &self.speaker };
+        if now >= self.publish_at {
+            self.publish_at = now + PUBLISHING;
+            let peers = view.all_peers();
+            if !peers.is_empty() || !self.peers.load().is_empty() {
+                self.peers.store(Arc::new(peers));
+            }
+        }
+        for _ in 0..ANSWERS {
+            let Ok(question) = self.asked.0.try_recv() else { return false };
+            view.answer(question);
+        }
+        !self.asked.0.is_empty()
+    }
+
     fn connect(
         &mut self,
         now: Instant,
@@ -314,8 +365,9 @@ impl Application for Peering {
         }
         self.send(now, endpoints);
         self.tell(now, endpoints);
+        self.places.turn(now, endpoints);
         self.learned.flush(now, &self.domains, &mut self.speaker);
-        more == Turn::More
+        self.show(now) || more == Turn::More
     }
 
     fn stop(&mut self, now: Instant, endpoints: &mut Endpoints) {
@@ -327,7 +379,14 @@ impl Application for Peering {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let due = [self.speaker.poll_timeout(), self.learned.due(), self.watch.poll_timeout()];
+        let publish = (!self.domains.is_empty()).then_some(self.publish_at);
+        let due = [
+            self.speaker.poll_timeout(),
+            self.learned.due(),
+            self.watch.poll_timeout(),
+            self.places.due(),
+            publish,
+        ];
         due.into_iter().flatten().min()
     }
 }

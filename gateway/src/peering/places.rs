@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nvgate_bgp::config::{PeerConfig, Reach};
 use nvgate_bgp::policy::Site;
@@ -17,9 +18,16 @@ use crate::snapshot::Domain;
 /// TTL of packets that may be forwarded on their way.
 const FAR_TTL: u8 = 64;
 
+/// How long connections of a domain that has no peers any more may take for their last words.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What the endpoints and the speaker were told of each domain.
 #[derive(Debug, Default)]
-pub(super) struct Places(BTreeMap<DomainSlot, Known>);
+pub(super) struct Places {
+    known: BTreeMap<DomainSlot, Known>,
+    /// Domains without peers whose connections are not over yet, and when they are ended.
+    leaving: BTreeMap<DomainSlot, Instant>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -37,11 +45,11 @@ impl Places {
         domains: &BTreeMap<DomainSlot, Arc<Domain>>,
         (speaker, endpoints): (&mut Speaker, &mut Endpoints),
     ) {
-        for slot in self.0.keys().copied().collect::<Vec<_>>() {
-            if !domains.contains_key(&slot) {
-                self.0.remove(&slot);
-                endpoints.deregister(slot);
+        for (slot, known) in self.known.extract_if(.., |slot, _| !domains.contains_key(slot)) {
+            for local in &known.listening {
+                endpoints.unlisten(slot, SocketAddr::new(*local, BGP_PORT));
             }
+            self.leaving.insert(slot, now + LAST_WORDS);
         }
         for (slot, domain) in domains {
             let tenant = plan.tenants.iter().find(|tenant| tenant.routing_domain == domain.id);
@@ -49,12 +57,29 @@ impl Places {
                 continue;
             };
             let own: Vec<IpAddr> = domain.own_addresses().collect();
-            let known = self.0.entry(*slot).or_default();
+            self.leaving.remove(slot);
+            let known = self.known.entry(*slot).or_default();
             endpoints.register(*slot, own.iter().copied());
             known.listen(*slot, bgp, &own, endpoints);
             known.admit(*slot, bgp, endpoints);
             known.announce(now, *slot, &own_routes(tenant, &plan.gateway), speaker);
         }
+    }
+}
+
+impl Places {
+    /// Gives up domains that have said their last words.
+    pub(super) fn turn(&mut self, now: Instant, endpoints: &mut Endpoints) {
+        let over =
+            |slot: &DomainSlot, due: &mut Instant| *due <= now || endpoints.connections(*slot) == 0;
+        for slot in self.leaving.extract_if(.., over).map(|(slot, _)| slot).collect::<Vec<_>>() {
+            endpoints.deregister(slot);
+        }
+    }
+
+    /// When [`turn`](Self::turn) has something to do at the latest.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.leaving.values().min().copied()
     }
 }
 
