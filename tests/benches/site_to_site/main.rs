@@ -46,6 +46,8 @@ const GATEWAY_MAC: MacAddress = MacAddress([0x02, 0x6e, 0x76, 0x67, 0x00, 0x01])
 const FABRIC_MACS: [MacAddress; 2] =
     [MacAddress([2, 0, 0, 0, 1, 11]), MacAddress([2, 0, 0, 0, 1, 1])];
 const VSID: u32 = 5001;
+/// Between two runs.
+const PAUSE: Duration = Duration::from_millis(500);
 /// /proc/PID/stat counts hundredths of a second.
 const TICKS: f64 = 100.0;
 
@@ -280,6 +282,8 @@ impl Bench {
         if number < 3 {
             vm.run(|| ping(target.into(), Duration::from_secs(8)))?.context(name)?;
         }
+        // The server may still be busy with the end of the run before.
+        std::thread::sleep(PAUSE);
         let (before, idle_before) = (cpu_ticks(process)?, idle_ticks(&self.core)?);
         let began = Instant::now();
         let direction = if reverse { "-R" } else { "" };
