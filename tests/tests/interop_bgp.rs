@@ -260,8 +260,8 @@ fn a_router_behind_a_tunnel_teaches_what_lies_behind_it() -> Result<()> {
 }
 
 #[test]
-fn bfd_moves_traffic_to_the_other_router_within_half_a_second() -> Result<()> {
-    const TEST: &str = "bfd_moves_traffic_to_the_other_router_within_half_a_second";
+fn bfd_moves_traffic_to_the_other_router_within_a_second() -> Result<()> {
+    const TEST: &str = "bfd_moves_traffic_to_the_other_router_within_a_second";
     if !has_peers(TEST, &BIRD) {
         return Ok(());
     }
@@ -310,7 +310,7 @@ fn bfd_moves_traffic_to_the_other_router_within_half_a_second() -> Result<()> {
     std::thread::sleep(Duration::from_secs(2));
     let (silence, answered) = pings.end()?;
     println!("failover: silent for {silence:?}, {answered} answers");
-    ensure!(silence < Duration::from_millis(500), "silent for {silence:?}");
+    ensure!(silence < Duration::from_secs(1), "silent for {silence:?}");
     Ok(())
 }
 

@@ -73,30 +73,3 @@ fn the_default_routes_are_held_apart() {
     assert!(!other.holds(Prefix::DEFAULT_V6) && other.holds(prefix("::/1")));
     assert!(other.holds(prefix("::1/128")) && !other.holds(prefix("0.0.0.0/1")));
 }
-
-/// Not measured by the test run: `cargo test -p nvgate-bgp lists_are_fast -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints a measurement"]
-#[expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]
-fn lists_are_fast() {
-    let scattered = |index: u32| index.wrapping_mul(0x9E37_79B9);
-    for size in [10, 1_000, 10_000, 100_000] {
-        let range = |index| {
-            let network = IpAddr::from(scattered(index).to_be_bytes());
-            let listed = Prefix::containing(network, 16 + (index % 9) as u8).unwrap();
-            PrefixRange::new(listed, None, Some(24)).unwrap()
-        };
-        let ranges: Vec<PrefixRange> = (0..size).map(range).collect();
-        let list = PrefixList::new(&ranges).unwrap();
-        let start = std::time::Instant::now();
-        let asked = 1_000_000_u32;
-        let held = (0..asked)
-            .filter(|index| {
-                let network = IpAddr::from(scattered(index / 2 * 3).to_be_bytes());
-                list.holds(Prefix::containing(network, 24).unwrap())
-            })
-            .count();
-        let nanoseconds = start.elapsed().as_nanos() / u128::from(asked);
-        println!("{size} ranges: {nanoseconds} ns a question, {held} held");
-    }
-}
