@@ -1,12 +1,16 @@
 //! BGP daemons of others in the namespaces of a lab: BIRD and FRR, as tenants' routers.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nvgate::demo::lab::Namespace;
+use nvgate::demo::lab::probe::ping;
 
+use crate::run_lab::RunLab;
 use crate::run_lab_host::run;
 
 /// The programs that tests with BIRD need.
@@ -15,6 +19,13 @@ pub const BIRD: [&str; 2] = ["bird", "birdc"];
 pub const FRR: [&str; 1] = ["vtysh"];
 /// FRR's BGP daemon, which is on no search path.
 const BGPD: &str = "/usr/lib/frr/bgpd";
+
+/// An address behind the router VM of either tenant, in what it teaches.
+pub const TAUGHT: Ipv4Addr = Ipv4Addr::new(172, 30, 1, 1);
+/// The gateway's side, the same for both tenants.
+pub const GATEWAY: &str = "bgp:\n  asn: 64512\n  peers:\n    - {name: router, address: 10.1.0.10, asn: 65010, hold_secs: 9, connect_retry_secs: 2}\n";
+/// What the premises of these tests send into their tunnels: the gateway's own address among it.
+pub const THROUGH: [&str; 3] = ["10.1.0.0/24", "10.254.254.0/29", "172.30.0.0/16"];
 
 /// A running daemon. It ends when dropped.
 #[derive(Debug)]
@@ -113,4 +124,51 @@ fn own_directory(root: &Path, namespace: &Namespace) -> Result<PathBuf> {
     let directory = root.join(format!("bgp-{}", namespace.name()));
     fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
     Ok(directory)
+}
+
+/// A BIRD that speaks from `local` to the gateway at `gateway`, and teaches `taught`.
+#[must_use]
+pub fn bird(local: Ipv4Addr, gateway: Ipv4Addr, taught: &str, more: &str) -> String {
+    format!(
+        "router id {local};
+protocol device {{}}
+protocol bfd {{
+  neighbor {gateway} local {local} multihop on;
+  multihop {{ min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }};
+  interface \"*\" {{ min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }};
+}}
+protocol static taught {{ ipv4; route {taught} unreachable; }}
+protocol bgp upstream {{
+  local {local} as 65010;
+  neighbor {gateway} as 64512;
+  hold time 90;
+  connect delay time 1;
+  connect retry time 2;
+  ipv4 {{ import all; export where source = RTS_STATIC; }};
+{more}}}
+"
+    )
+}
+
+/// Whether the session of a [`bird`] is established.
+///
+/// # Errors
+///
+/// It is not.
+pub fn established(router: &Daemon, namespace: &Namespace) -> Result<()> {
+    let answer = router.ask(namespace, "show protocols upstream")?;
+    ensure!(answer.contains("Established"), "{answer}");
+    Ok(())
+}
+
+/// Waits until `client` reaches what was [`TAUGHT`].
+///
+/// # Errors
+///
+/// It does not.
+pub fn reaches_what_was_taught(lab: &RunLab, client: &Namespace) -> Result<()> {
+    lab.wait("what was taught is reached", || {
+        client.run(|| ping(TAUGHT.into(), Duration::from_millis(300)))??;
+        Ok(())
+    })
 }

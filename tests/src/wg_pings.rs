@@ -11,9 +11,11 @@ use nvgate::demo::lab::Namespace;
 
 use crate::run_lab_traffic::echo_request;
 
-/// Time between two requests, and the longest that a reply is waited for.
+/// Time between two requests.
 const INTERVAL: Duration = Duration::from_millis(20);
-const TIMEOUT: Duration = Duration::from_millis(250);
+/// The longest that a reply is waited for: how much longer than it was a silence may seem, with the
+/// interval.
+const TIMEOUT: Duration = Duration::from_millis(80);
 
 /// A stream of echo requests.
 pub struct Pings {

@@ -45,6 +45,7 @@ pub(super) fn whole_number(text: &str) -> Option<u64> {
     legal.then(|| u64::from_str_radix(digits, radix).unwrap_or(u64::MAX))
 }
 
+/// A scalar that its type parses: the type, what is expected, and its JSON Schema.
 macro_rules! parsed_scalar {
     ($type:ty, $expected:literal, $schema:tt) => {
         impl Scalar for $type {
@@ -60,6 +61,7 @@ macro_rules! parsed_scalar {
         }
     };
 }
+pub(super) use parsed_scalar;
 
 parsed_scalar!(TenantName, "a tenant name", {
     "type": "string",

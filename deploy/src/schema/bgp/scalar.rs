@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::schema::decode::{Decode, Decoder, Scalar};
 use crate::schema::node::{Node, NodeValue};
-use crate::schema::scalar::{Name, Number, whole_number};
+use crate::schema::scalar::{Name, Number, parsed_scalar, whole_number};
 
 /// A value written as one scalar, or as a record that says more.
 #[derive(Clone, Copy, Debug)]
@@ -36,27 +36,11 @@ impl<S: Scalar, R: Decode> Decode for Either<S, R> {
     }
 }
 
-macro_rules! parsed {
-    ($type:ty, $expected:literal, $schema:tt) => {
-        impl Scalar for $type {
-            const EXPECTED: &'static str = $expected;
-
-            fn read(text: &str) -> Result<Self, String> {
-                text.parse::<Self>().map_err(|error| error.to_string())
-            }
-
-            fn schema() -> Value {
-                json!($schema)
-            }
-        }
-    };
-}
-
-parsed!(Role, "a role", {
+parsed_scalar!(Role, "a role", {
     "enum": ["provider", "customer", "peer", "route-server", "route-server-client"]
 });
-parsed!(Origin, "an origin", { "enum": ["igp", "egp", "incomplete"] });
-parsed!(CommunityPattern, "a community", { "type": "string" });
+parsed_scalar!(Origin, "an origin", { "enum": ["igp", "egp", "incomplete"] });
+parsed_scalar!(CommunityPattern, "a community", { "type": "string" });
 
 impl Scalar for IpAddr {
     const EXPECTED: &'static str = "an IP address";
