@@ -12,6 +12,7 @@ use nvgate_bgp::speaker::{BfdState, PeerIndex, Place};
 use nvgate_deploy::plan::{BgpPeerPlan, Plan};
 use nvgate_model::{DomainSlot, Instant};
 
+use super::tenants::tenants;
 use crate::endpoint::{BFD_PORTS, Datagram, Endpoints};
 use crate::snapshot::Domain;
 
@@ -48,12 +49,10 @@ impl Watch {
         domains: &BTreeMap<DomainSlot, Arc<Domain>>,
         endpoints: &mut Endpoints,
     ) {
-        self.configured = domains
-            .iter()
-            .filter_map(|(&slot, domain)| {
-                let tenant = plan.tenants.iter().find(|it| it.routing_domain == domain.id)?;
-                let peers = tenant.bgp.as_ref()?.peers.iter().filter(|peer| peer.bfd.is_some());
-                Some((slot, peers.cloned().collect()))
+        self.configured = tenants(plan, domains)
+            .map(|tenant| {
+                let peers = tenant.bgp.peers.iter().filter(|peer| peer.bfd.is_some());
+                (tenant.slot(), peers.cloned().collect())
             })
             .collect();
         let wanted: BTreeSet<_> = self

@@ -7,20 +7,19 @@ use std::sync::Arc;
 use nvgate_bgp::decision::{self, MedComparison};
 use nvgate_bgp::policy::{ExportGuard, ImportGuard, TenantFacts, TenantPeer};
 use nvgate_bgp::rib::{TableConfig, TableLimits};
-use nvgate_bgp::speaker::{DynamicRange, Neighbor, Place, PlaceConfig, RouteConfig, SpeakerConfig};
+use nvgate_bgp::speaker::{DynamicRange, Neighbor, PlaceConfig, RouteConfig, SpeakerConfig};
 use nvgate_deploy::plan::{BgpPeerPlan, BgpPlan, MultipathPath, Plan};
 use nvgate_model::DomainSlot;
 
+use super::tenants::tenants;
 use crate::snapshot::Domain;
 
 /// The peers of all tenants whose domains are there.
 pub(super) fn of(plan: &Plan, domains: &BTreeMap<DomainSlot, Arc<Domain>>) -> SpeakerConfig {
-    let places = domains.values().filter_map(|domain| {
-        let tenant = plan.tenants.iter().find(|tenant| tenant.routing_domain == domain.id)?;
-        let bgp = tenant.bgp.as_ref()?;
-        let facts = tenant.bgp_facts(&plan.gateway);
-        let own = domain.own_addresses().collect();
-        Some((Place::Domain(domain.slot), Arc::new(place(bgp, &facts, own))))
+    let places = tenants(plan, domains).map(|tenant| {
+        let facts = tenant.plan.bgp_facts(&plan.gateway);
+        let own = tenant.domain.own_addresses().collect();
+        (tenant.place(), Arc::new(place(tenant.bgp, &facts, own)))
     });
     SpeakerConfig { places: places.collect() }
 }

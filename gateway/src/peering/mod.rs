@@ -13,6 +13,7 @@ mod learned;
 mod links;
 mod places;
 mod questions;
+mod tenants;
 mod view;
 mod words;
 
@@ -120,12 +121,6 @@ impl Peering {
             publish_at: now,
             asked,
         }
-    }
-
-    /// The speaker, to look at.
-    #[must_use]
-    pub const fn speaker(&self) -> &Speaker {
-        &self.speaker
     }
 
     /// Takes over the plan and what the snapshot has of its domains. Snapshots are many, as routes

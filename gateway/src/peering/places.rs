@@ -12,6 +12,7 @@ use nvgate_bgp::{Attributes, Origin};
 use nvgate_deploy::plan::{BgpPeerPlan, BgpPlan, GatewayPlan, Plan, SubnetRole, TenantPlan};
 use nvgate_model::{DomainSlot, Instant, Prefix};
 
+use super::tenants::tenants;
 use crate::endpoint::{BGP_PORT, Endpoints, Md5Key, PeerOptions};
 use crate::snapshot::Domain;
 
@@ -51,23 +52,18 @@ impl Places {
             }
             self.leaving.insert(slot, now + LAST_WORDS);
         }
-        for (slot, domain) in domains {
-            let tenant = plan.tenants.iter().find(|tenant| tenant.routing_domain == domain.id);
-            let Some((tenant, bgp)) = tenant.and_then(|it| Some((it, it.bgp.as_ref()?))) else {
-                continue;
-            };
-            let own: Vec<IpAddr> = domain.own_addresses().collect();
-            self.leaving.remove(slot);
-            let known = self.known.entry(*slot).or_default();
-            endpoints.register(*slot, own.iter().copied());
-            known.listen(*slot, bgp, &own, endpoints);
-            known.admit(*slot, bgp, endpoints);
-            known.announce(now, *slot, &own_routes(tenant, &plan.gateway), speaker);
+        for tenant in tenants(plan, domains) {
+            let (slot, bgp) = (tenant.slot(), tenant.bgp);
+            let own: Vec<IpAddr> = tenant.domain.own_addresses().collect();
+            self.leaving.remove(&slot);
+            let known = self.known.entry(slot).or_default();
+            endpoints.register(slot, own.iter().copied());
+            known.listen(slot, bgp, &own, endpoints);
+            known.admit(slot, bgp, endpoints);
+            known.announce(now, slot, &own_routes(tenant.plan, &plan.gateway), speaker);
         }
     }
-}
 
-impl Places {
     /// Gives up domains that have said their last words.
     pub(super) fn turn(&mut self, now: Instant, endpoints: &mut Endpoints) {
         let over =

@@ -9,11 +9,12 @@ use nvgate_bgp::config::Opening;
 use nvgate_bgp::policy::Verdict as PolicyVerdict;
 use nvgate_bgp::rib::PeerSlot;
 use nvgate_bgp::session::State;
-use nvgate_bgp::speaker::{Advertised, PeerIndex, PeerStatus, Place, RouteStatus, Speaker};
-use nvgate_deploy::plan::{BgpPeerPlan, BgpPlan, Plan, TenantPlan};
+use nvgate_bgp::speaker::{Advertised, PeerIndex, PeerStatus, RouteStatus, Speaker};
+use nvgate_deploy::plan::{BgpPeerPlan, BgpPlan, Plan};
 use nvgate_model::{DomainSlot, Instant};
 
 use super::questions::{PeersQuestion, PrefixQuestion, Question, RoutesQuestion, Unanswered};
+use super::tenants::{Tenant, tenants};
 use super::words;
 use crate::admin::bgp::{
     AdvertisedReport, ExplainReport, ExportReport, PathReport, PeerErrors, PeerReport, PeersReport,
@@ -34,14 +35,6 @@ pub(super) struct View<'a> {
     pub(super) plan: &'a Plan,
     pub(super) domains: &'a BTreeMap<DomainSlot, Arc<Domain>>,
     pub(super) speaker: &'a Speaker,
-}
-
-/// A tenant with BGP.
-#[derive(Clone, Copy)]
-struct Tenant<'a> {
-    plan: &'a TenantPlan,
-    bgp: &'a BgpPlan,
-    place: Place,
 }
 
 impl View<'_> {
@@ -68,12 +61,7 @@ impl View<'_> {
     }
 
     fn tenants(&self) -> impl Iterator<Item = Tenant<'_>> {
-        let slots: BTreeMap<_, _> =
-            self.domains.values().map(|domain| (domain.id, domain.slot)).collect();
-        self.plan.tenants.iter().filter_map(move |plan| {
-            let place = Place::Domain(*slots.get(&plan.routing_domain)?);
-            Some(Tenant { plan, bgp: plan.bgp.as_ref()?, place })
-        })
+        tenants(self.plan, self.domains)
     }
 
     fn tenant(&self, name: &str) -> Result<Tenant<'_>, Unanswered> {
@@ -90,7 +78,7 @@ impl View<'_> {
     }
 
     fn peers_of(&self, tenant: Tenant<'_>) -> Vec<PeerReport> {
-        let peers = self.speaker.peers(tenant.place).into_iter();
+        let peers = self.speaker.peers(tenant.place()).into_iter();
         peers
             .filter_map(|peer| self.speaker.peer(peer))
             .map(|peer| self.peer(tenant, &peer))
@@ -146,7 +134,7 @@ impl View<'_> {
 
     /// The peers of a tenant with their names.
     fn names(&self, tenant: Tenant<'_>) -> Names {
-        let peers = self.speaker.peers(tenant.place).into_iter();
+        let peers = self.speaker.peers(tenant.place()).into_iter();
         let named = peers.filter_map(|peer| {
             let status = self.speaker.peer(peer)?;
             let name = name(planned(tenant.bgp, &status), &status);
@@ -165,7 +153,7 @@ impl View<'_> {
         let peer = peer.transpose()?;
         let mut report = RoutesReport { tenant: question.tenant.clone(), ..Default::default() };
         if let Some(prefix) = question.prefix {
-            let routes = self.speaker.explain(tenant.place, prefix).routes;
+            let routes = self.speaker.explain(tenant.place(), prefix).routes;
             let of_peer = routes.iter().filter(|route| peer.is_none() || route.peer == peer);
             report.routes = of_peer.map(|route| self.route(tenant, &names, route)).collect();
             return Ok(report);
@@ -179,8 +167,14 @@ impl View<'_> {
             let mut behind = after.filter(|after| Family::of(*after) == family);
             loop {
                 let left = question.limit - report.routes.len();
-                let slice =
-                    self.speaker.routes(tenant.place, family, peer, false, behind, left.min(SLICE));
+                let slice = self.speaker.routes(
+                    tenant.place(),
+                    family,
+                    peer,
+                    false,
+                    behind,
+                    left.min(SLICE),
+                );
                 let Some(last) = slice.last() else { break };
                 behind = Some(last.route.nlri.prefix);
                 after = behind;
@@ -235,7 +229,7 @@ impl View<'_> {
     fn explain(&self, question: &PrefixQuestion) -> Result<ExplainReport, Unanswered> {
         let tenant = self.tenant(&question.tenant)?;
         let names = self.names(tenant);
-        let status = self.speaker.explain(tenant.place, question.prefix);
+        let status = self.speaker.explain(tenant.place(), question.prefix);
         let mut bytes = 0;
         let all = status.routes.len();
         let shown = status.routes.iter().map(|route| self.route(tenant, &names, route));
