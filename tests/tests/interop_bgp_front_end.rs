@@ -15,12 +15,13 @@ use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::ask_tcp;
 use nvgate::demo::site::INBOUND_PORT;
 use nvgate_tests::bgp_lab::{
-    BIRD, Daemon, FRR, Upstream, ask_internet, established, speak_on_front_end,
+    BIRD, Daemon, FRR, INTERNET, Upstream, ask_internet, established, received, speak_on_front_end,
 };
 use nvgate_tests::run_lab::{PUBLIC, RunLab, binary};
 use nvgate_tests::run_lab_host::{Change, Ended, change, run};
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::exec;
+use nvgate_tests::wg_pings::Pings;
 
 /// Flows that are asked at once; all of them by one of two routers is less likely than 2^-23.
 const FLOWS: usize = 24;
@@ -105,7 +106,11 @@ fn leases_are_announced_while_they_are_served_and_traffic_takes_what_was_learned
             let reached = reaches_inbound(&router.namespace, public)?;
             ensure!(reached == label, "{public} leads to {reached}");
         }
-        ensure!(health(&lab, "front_end bgp up1")?.0 == HealthState::Ok);
+        lab.wait("the session is well", || {
+            let (state, reason) = health(&lab, "front_end bgp up1")?;
+            ensure!(state == HealthState::Ok, "{reason}");
+            Ok(())
+        })?;
         let report = peers(&lab)?;
         let [peer] = &report.peers[..] else { anyhow::bail!("{report:?}") };
         ensure!(peer.tenant.is_none() && peer.up && peer.ipv4.accepted == 1, "{peer:?}");
@@ -215,8 +220,10 @@ fn only_the_right_password_and_the_right_distance_make_a_session() -> Result<()>
     let up = peers(&lab)?.peers.iter().filter(|peer| peer.up).count();
     ensure!(up == 4, "{up} sessions");
 
-    // A new password is taken over, in place of the session.
+    // A new password is taken over by connections that stand: the hold timer ends those that are not
+    // of it any more.
     lab.edit("gateway", "password: between us", "password: among us")?;
+    std::thread::sleep(Duration::from_secs(8));
     lab.wait("the other password is right now", || {
         for (index, (router, bird)) in all().enumerate() {
             let right = !matches!(index % 4, 0 | 3);
@@ -295,7 +302,8 @@ fn a_peer_is_cleared_softly_without_its_session_and_hard_with_it() -> Result<()>
     };
     let before = lab.wait("the session is up", || {
         let peer = peer()?;
-        ensure!(peer.up && peer.ipv4.received == 1, "{peer:?}");
+        // FRR tells us our own, too.
+        ensure!(peer.up && peer.ipv4.accepted == 1, "{peer:?}");
         Ok(peer)
     })?;
     said(&lab, "bgp clear --front-end up1")?;
@@ -393,4 +401,57 @@ fn who_has_the_port_already_is_said_and_the_gateways_own_connections_go_on() -> 
     let kind = refused.map_err(|error| error.kind());
     ensure!(kind == Err(std::io::ErrorKind::ConnectionReset), "{kind:?}");
     Ok(())
+}
+
+#[test]
+fn bfd_moves_flows_to_the_other_upstream_within_half_a_second() -> Result<()> {
+    const TEST: &str = "bfd_moves_flows_to_the_other_upstream_within_half_a_second";
+    if !has_peers(TEST, &BIRD) {
+        return Ok(());
+    }
+    let bfd = ", bfd: {interval_millis: 100, multiplier: 3}";
+    let Some((lab, routers)) = upstreams(TEST, 2, &[bfd, bfd])? else { return Ok(()) };
+    let daemons: Vec<Daemon> =
+        routers.iter().map(|router| router.bird(&lab, "  bfd on;\n")).collect::<Result<_>>()?;
+    let vm = lab.vm("red-web");
+    for (router, bird) in routers.iter().zip(&daemons) {
+        lab.wait("the session is up, with BFD", || {
+            established(bird, &router.namespace)?;
+            let answer = bird.ask(&router.namespace, "show bfd sessions")?;
+            ensure!(answer.contains(" Up "), "{answer}");
+            Ok(())
+        })?;
+    }
+    let takes = |wanted: &str| -> Result<()> {
+        let label = ask_internet(vm)?.label;
+        ensure!(label == wanted, "{label}");
+        Ok(())
+    };
+    for wanted in ["up1", "up2"] {
+        lab.wait("both are used", || takes(wanted))?;
+    }
+    // A ping is one flow: it goes by one of the two, which is the one to fail.
+    let pings = Pings::start(vm, INTERNET)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let carrier = busiest(&routers)?;
+    change(&routers[carrier].namespace, "eth0", &[Change::Down])?;
+    std::thread::sleep(Duration::from_secs(2));
+    let (silence, answered) = pings.end()?;
+    println!("failover: silent for {silence:?}, {answered} answers");
+    ensure!(silence < Duration::from_millis(500), "silent for {silence:?}");
+    for _ in 0..FLOWS {
+        takes(["up2", "up1"][carrier])?;
+    }
+    Ok(())
+}
+
+/// The router that most packets of the last half second came to.
+fn busiest(routers: &[Upstream]) -> Result<usize> {
+    let before: Vec<u64> =
+        routers.iter().map(|router| received(&router.namespace)).collect::<Result<_>>()?;
+    std::thread::sleep(Duration::from_millis(500));
+    let after: Vec<u64> =
+        routers.iter().map(|router| received(&router.namespace)).collect::<Result<_>>()?;
+    let came = before.iter().zip(&after).map(|(before, after)| after - before);
+    came.enumerate().max_by_key(|(_, came)| *came).map(|(index, _)| index).context("a router")
 }
