@@ -7,6 +7,7 @@
 mod config;
 mod error;
 mod guarded;
+mod moderation;
 mod neighbours;
 pub mod speaker;
 mod status;
