@@ -80,11 +80,13 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     runtime.block_on(async {
         // From here on no signal ends the process halfway.
         let mut signals = Signals::listen()?;
-        let (configuration, mut plan) = Configuration::open(&options.config)?;
+        let (configuration, loaded) = Configuration::open(&options.config)?;
+        let mut plan = loaded.proof.plan.clone();
         if let Some(workers) = options.workers {
             plan.gateway.workers = workers;
         }
         let mut control = Control::start(configuration, plan, options.workers).await?;
+        control.configuration.note_in_effect(&loaded);
         let ended = control.serve(&mut signals).await;
         control.stop().await;
         ended
@@ -393,11 +395,11 @@ impl Control {
     async fn reload(&mut self) {
         self.fingerprint = self.configuration.fingerprint();
         self.pending = None;
-        let proof = match self.configuration.read() {
-            Ok(proof) => proof,
+        let loaded = match self.configuration.read() {
+            Ok(loaded) => loaded,
             Err(error) => return self.refuse(error.texts()),
         };
-        let mut plan = proof.plan.clone();
+        let mut plan = loaded.proof.plan.clone();
         if let Some(workers) = self.workers_override {
             plan.gateway.workers = workers;
         }
@@ -409,7 +411,7 @@ impl Control {
             let text = format!("it changes {parts}, which needs a restart of the gateway");
             return self.refuse(vec![text]);
         }
-        if let Err(error) = self.configuration.keep(&proof) {
+        if let Err(error) = self.configuration.keep(&loaded.proof) {
             return self.refuse(error.texts());
         }
         // New addresses are kept from the kernel before they are served, old ones as long as they
@@ -432,6 +434,7 @@ impl Control {
         self.speaker_waker.wake();
         self.note_front_end_bgp();
         self.shared.note_loaded(self.shared.published.load().generation.0);
+        self.configuration.note_in_effect(&loaded);
         tracing::info!("configuration reloaded: {impact}");
         self.resolve_neighbours(false).await;
     }
