@@ -1,7 +1,9 @@
 //! BGP sessions while things change: a router that goes silent, a policy, neighbours that come and
 //! go, the gateway's end.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,8 +12,8 @@ use nvgate::demo::lab::probe::ping;
 use nvgate_tests::bgp_lab::{
     BIRD, Daemon, GATEWAY, TAUGHT, THROUGH, bird, established, reaches_what_was_taught, received,
 };
-use nvgate_tests::run_lab::RunLab;
-use nvgate_tests::run_lab_host::{Change, change};
+use nvgate_tests::run_lab::{RunLab, binary};
+use nvgate_tests::run_lab_host::{Change, change, run};
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::{Peer, PeerPlan, Premises, build, gateway_key, give_vpn, place};
 use nvgate_tests::wg_pings::Pings;
@@ -72,6 +74,22 @@ fn bfd_moves_traffic_to_the_other_router_within_half_a_second() -> Result<()> {
     Ok(())
 }
 
+/// What `nvgate check --against-running` says of a copy of red's configuration with this change.
+fn against_running(lab: &RunLab, from: &str, to: &str) -> Result<String> {
+    let copy = tempfile::tempdir()?;
+    fs::create_dir(copy.path().join("tenants.d"))?;
+    for file in ["gateway.yaml", "tenants.d/red.yaml", "tenants.d/blue.yaml"] {
+        let text = fs::read_to_string(lab.config().join(file))?;
+        let text = if file.ends_with("red.yaml") { text.replace(from, to) } else { text };
+        fs::write(copy.path().join(file), text)?;
+    }
+    let mut command = Command::new(binary()?);
+    command.arg("check").arg(copy.path()).arg("--against-running");
+    let ended = run(&lab.site.gateway, command)?;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    Ok(ended.output)
+}
+
 #[test]
 fn a_changed_policy_takes_routes_away_and_leaves_the_session_alone() -> Result<()> {
     const TEST: &str = "a_changed_policy_takes_routes_away_and_leaves_the_session_alone";
@@ -95,6 +113,9 @@ fn a_changed_policy_takes_routes_away_and_leaves_the_session_alone() -> Result<(
         ("{prefix: 172.30.0.0/16}", "{prefix: 172.31.0.0/16}", false),
         ("{prefix: 172.31.0.0/16}", "{prefix: 172.30.0.0/16}", true),
     ] {
+        let foretold = against_running(&lab, from, to)?;
+        let cost = "tenants changed: red (BGP: peer router (what it sends is judged anew))";
+        ensure!(foretold.contains(cost) && !foretold.contains("sessions that end"), "{foretold}");
         let before = lab.generation()?;
         lab.edit("red", from, to)?;
         lab.signal(Signal::SIGHUP)?;
@@ -106,6 +127,8 @@ fn a_changed_policy_takes_routes_away_and_leaves_the_session_alone() -> Result<(
         })?;
     }
     ensure!(router.ask(vm, "show protocols upstream")? == since, "the session began anew");
+    let foretold = against_running(&lab, "asn: 65010", "asn: 65011")?;
+    ensure!(foretold.contains("BGP sessions that end: 1\n"), "{foretold}");
 
     // An orderly end is told.
     ensure!(lab.end(Signal::SIGTERM)?.code() == Some(0));

@@ -1,8 +1,8 @@
-//! A file that holds one secret: read only if nobody but its owner may read it.
+//! Files that hold secrets: read only if nobody but their owner may read them, and written so.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -58,4 +58,24 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, SecretFileEr
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NoSecret)?;
     Ok(Zeroizing::new(text.trim().to_owned()))
+}
+/// Puts a file that only its owner reads in the place of `file`: written as `new`, which is to be in a directory of the same disk, and on disk when
+/// this returns. A kill at any moment leaves the old file or the whole new one.
+pub(crate) fn replace(new: &Path, file: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut opened = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(new)?;
+    for part in parts {
+        opened.write_all(part)?;
+    }
+    opened.sync_all()?;
+    fs::rename(new, file)?;
+    file.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Writes a directory's entries to disk.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }

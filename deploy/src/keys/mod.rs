@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use nvgate_model::RoutingDomainId;
 use nvgate_vpn::PrivateKey;
 
-pub(crate) use file::read_secret;
+pub(crate) use file::{read_secret, replace};
 pub use store::{KeyStore, KeyStoreError};
 
 /// What a listener's key is remembered under.

@@ -4,7 +4,7 @@
 //! leaves either no key or the whole key, and never one without the other.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nvgate_vpn::PrivateKey;
 use zeroize::Zeroizing;
 
-use super::file::{OWNER_ONLY, SecretFileError, read_secret};
+use super::file::{OWNER_ONLY, SecretFileError, read_secret, replace, sync_directory};
 use super::{KeyName, Keyring, ListenerKeys, NewKey, PreviousKey, draw};
 
 const DIRECTORY: &str = "keys";
@@ -202,18 +202,7 @@ impl KeyStore {
         let write = || -> io::Result<()> {
             let directory = file.parent().unwrap_or(&self.directory);
             make_directory(directory)?;
-            let new = self.directory.join(NEW_FILE);
-            match fs::remove_file(&new) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-            let mut options = OpenOptions::new();
-            let mut opened = options.write(true).create_new(true).mode(OWNER_ONLY).open(&new)?;
-            opened.write_all(text.as_bytes())?;
-            opened.write_all(b"\n")?;
-            opened.sync_all()?;
-            fs::rename(&new, file)?;
-            sync_directory(directory)?;
+            replace(&self.directory.join(NEW_FILE), file, &[text.as_bytes(), b"\n"])?;
             sync_directory(&self.directory)
         };
         write().map_err(|source| KeyStoreError::Failed { file: file.to_owned(), source })
@@ -234,10 +223,6 @@ fn make_directory(directory: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     parent.map_or(Ok(()), sync_directory)
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Whole seconds since 1970.

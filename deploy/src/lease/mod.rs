@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use nvgate_model::{Prefix, RoutingDomainId};
 
-pub use store::{LeaseStore, LeaseStoreError};
+pub use store::{LeaseStore, LeaseStoreError, in_use};
 
 /// What a lease is remembered under.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -153,6 +153,13 @@ impl LeaseStore {
     }
 }
 
+/// Whether a gateway has the store in this directory open.
+#[must_use]
+pub fn in_use(directory: &Path) -> bool {
+    let lock = File::open(directory.join(LOCK_FILE));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn key_of(domain: [u8; 16], pool: &str, ordinal: u32) -> LeaseKey {
     let routing_domain = RoutingDomainId::from_bytes(domain);
     LeaseKey { routing_domain, pool: pool.to_owned(), ordinal }

@@ -100,17 +100,20 @@ pub fn load(directory: &Path) -> Documents {
     reader.into_documents(gateway, tenants)
 }
 
+/// The documents with these texts, as if they had been read from files: `gateway.yaml` first, then
+/// the tenants'. Secrets that are in files of their own are read again.
+pub(crate) fn of_sources(sources: Vec<Source>) -> Documents {
+    let tenants = (1..).take(sources.len().saturating_sub(1)).collect();
+    let gateway = (!sources.is_empty()).then_some(0);
+    Reader { sources, ..Reader::default() }.into_documents(gateway, tenants)
+}
+
 /// The documents with these texts, as if they had been read from files of these names.
 #[cfg(test)]
 pub(crate) fn documents_of(gateway: &str, tenants: &[(&str, &str)]) -> Documents {
-    let mut reader = Reader::default();
-    let mut add = |name: &str, text: &str| {
-        reader.sources.push(Source { name: name.to_owned(), text: text.to_owned() });
-        u32::try_from(reader.sources.len() - 1).unwrap()
-    };
-    let gateway = add(GATEWAY_FILE, gateway);
-    let tenants = tenants.iter().map(|(name, text)| add(name, text)).collect();
-    reader.into_documents(Some(gateway), tenants)
+    let files = [(GATEWAY_FILE, gateway)].into_iter().chain(tenants.iter().copied());
+    let source = |(name, text): (&str, &str)| Source { name: name.into(), text: text.into() };
+    of_sources(files.map(source).collect())
 }
 
 /// The JSON Schemas (draft 2020-12) of both file kinds, for editors:

@@ -1,27 +1,106 @@
 //! `nvgate check`: proves a configuration and prints every error, changing nothing.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use nvgate_deploy::keys::Keyring;
-use nvgate_deploy::lease::Leases;
+use nvgate_deploy::diff::{Impact, diff};
+use nvgate_deploy::in_effect::{self, InEffectError};
+use nvgate_deploy::keys::{KeyStore, KeyStoreError, Keyring};
+use nvgate_deploy::lease::{self, Leases};
 use nvgate_deploy::plan::{self, Plan};
 use nvgate_deploy::schema::{self, Diagnostic};
 use serde::Serialize;
 
-use super::{Exit, Format};
+use super::{Check, Exit, Format, complain};
 
-/// Proves the configuration in `directory` and prints the outcome to `output`.
-pub(super) fn check(directory: &Path, format: Format, output: &mut dyn Write) -> io::Result<Exit> {
+/// Proves the configuration and prints the outcome to `output`.
+pub(super) fn check(arguments: &Check, output: &mut dyn Write) -> io::Result<Exit> {
+    let Check { directory, against_running, state_directory, format } = arguments;
     let proof = prove(directory);
+    let compared = match &proof {
+        Ok(plan) if *against_running => {
+            let state = state_directory.as_ref().unwrap_or(&plan.gateway.state_directory);
+            match compare(directory, state) {
+                Ok(comparison) => Some(comparison),
+                Err(CannotCompare::Invalid(errors)) => {
+                    return print((directory, *format), &Err(errors), None, output);
+                }
+                Err(error) => return Ok(complain(Exit::CannotRun, &error.to_string())),
+            }
+        }
+        Ok(_) | Err(_) => None,
+    };
+    print((directory, *format), &proof, compared.as_ref(), output)
+}
+
+fn print(
+    (directory, format): (&Path, Format),
+    proof: &Result<Plan, Vec<Diagnostic>>,
+    compared: Option<&Comparison>,
+    output: &mut dyn Write,
+) -> io::Result<Exit> {
     match format {
-        Format::Text => write_text(directory, &proof, output)?,
+        Format::Text => {
+            write_text(directory, proof, output)?;
+            if let Some(Comparison { since_unix_secs: _, impact }) = compared {
+                writeln!(output, "{impact}")?;
+            }
+        }
         Format::Json => {
-            serde_json::to_writer_pretty(&mut *output, &Report::new(&proof))?;
+            serde_json::to_writer_pretty(&mut *output, &Report::new(proof, compared))?;
             writeln!(output)?;
         }
     }
     Ok(if proof.is_ok() { Exit::Done } else { Exit::Invalid })
+}
+
+/// What taking over a configuration would change.
+#[derive(Serialize)]
+struct Comparison {
+    /// When the gateway took over what it goes by, in seconds since 1970.
+    since_unix_secs: u64,
+    impact: Impact,
+}
+
+/// Why nothing can be compared.
+#[derive(Debug, thiserror::Error)]
+enum CannotCompare {
+    #[error(
+        "no gateway runs with state directory {}: start one, or name its state with --state-directory", .0.display()
+    )]
+    NotRunning(PathBuf),
+    #[error(transparent)]
+    InEffect(#[from] InEffectError),
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// With the leases of the running gateway it does not hold.
+    #[error("the configuration is invalid")]
+    Invalid(Vec<Diagnostic>),
+}
+
+/// Proves the configuration in `directory` as the gateway with this state directory would, and what
+/// that goes by in the same way.
+fn compare(directory: &Path, state: &Path) -> Result<Comparison, CannotCompare> {
+    if !lease::in_use(state) {
+        return Err(CannotCompare::NotRunning(state.to_owned()));
+    }
+    let in_effect = in_effect::read(state)?;
+    let documents = schema::load(directory);
+    let mut names = in_effect.documents().generated_keys();
+    names.extend(documents.generated_keys());
+    names.sort_unstable();
+    names.dedup();
+    let keys = KeyStore::new(state).load(&names, SystemTime::now())?;
+    let old = in_effect.plan(&keys)?;
+    let new = plan::prove(&documents, &in_effect.leases, &keys).map_err(CannotCompare::Invalid)?;
+    Ok(Comparison {
+        since_unix_secs: in_effect
+            .since
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs()),
+        impact: diff(&old, &new.plan),
+    })
 }
 
 /// Proves the configuration in `directory` without the leases and generated keys that a gateway
@@ -64,14 +143,21 @@ struct Report<'a> {
     valid: bool,
     errors: &'a [Diagnostic],
     contents: Option<Contents>,
+    /// With `--against-running`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against_running: Option<&'a Comparison>,
 }
 
 impl<'a> Report<'a> {
-    fn new(proof: &'a Result<Plan, Vec<Diagnostic>>) -> Self {
-        match proof {
-            Ok(plan) => Self { valid: true, errors: &[], contents: Some(Contents::new(plan)) },
-            Err(errors) => Self { valid: false, errors, contents: None },
-        }
+    fn new(
+        proof: &'a Result<Plan, Vec<Diagnostic>>,
+        against_running: Option<&'a Comparison>,
+    ) -> Self {
+        let (valid, errors, contents) = match proof {
+            Ok(plan) => (true, &[][..], Some(Contents::new(plan))),
+            Err(errors) => (false, &errors[..], None),
+        };
+        Self { valid, errors, contents, against_running }
     }
 }
 
@@ -102,6 +188,8 @@ impl Contents {
 
 #[cfg(test)]
 mod tests {
+    use nvgate_deploy::lease::LeaseStore;
+
     use super::*;
 
     fn diagnostic() -> Diagnostic {
@@ -129,7 +217,7 @@ mod tests {
     #[test]
     fn json_says_whether_it_is_valid_and_where_not() {
         let proof = Err(vec![diagnostic()]);
-        let report = serde_json::to_value(Report::new(&proof)).unwrap();
+        let report = serde_json::to_value(Report::new(&proof, None)).unwrap();
         assert_eq!(report["valid"], false);
         assert_eq!(report["errors"][0]["line"], 3);
         assert_eq!(report["errors"][0]["source_line"], "  vsid: 12");
@@ -137,7 +225,13 @@ mod tests {
 
     fn printed(directory: &Path, format: Format) -> (Exit, String) {
         let mut text = Vec::new();
-        let exit = check(directory, format, &mut text).unwrap();
+        let arguments = Check {
+            directory: directory.to_owned(),
+            against_running: false,
+            state_directory: None,
+            format,
+        };
+        let exit = check(&arguments, &mut text).unwrap();
         (exit, String::from_utf8(text).unwrap())
     }
 
@@ -194,6 +288,28 @@ mod tests {
         let (exit, text) = printed(example.path(), Format::Text);
         assert_eq!(exit, Exit::Done, "{text}");
         assert!(!state.exists());
+    }
+
+    #[test]
+    fn a_change_is_compared_with_what_the_running_gateway_goes_by() {
+        let example = example();
+        let state = tempfile::tempdir().unwrap();
+        let refused = compare(example.path(), state.path()).err().unwrap().to_string();
+        assert!(refused.starts_with("no gateway runs with state directory /"), "{refused}");
+        // As a gateway does that starts.
+        let _running = LeaseStore::open(state.path()).unwrap();
+        let documents = schema::load(example.path());
+        let keys = KeyStore::new(state.path());
+        let proof = plan::prove(&documents, &Leases::default(), &Keyring::default()).unwrap();
+        keys.keep(&proof.new_keys).unwrap();
+        in_effect::keep(state.path(), &documents, &proof.leases).unwrap();
+        let same = compare(example.path(), state.path()).unwrap();
+        assert_eq!(same.impact, Impact { unchanged: 2, ..Impact::default() });
+
+        std::fs::remove_file(example.path().join("tenants.d/fabrikam.yaml")).unwrap();
+        let changed = compare(example.path(), state.path()).unwrap().impact.to_string();
+        assert!(changed.contains("tenants removed: fabrikam\n"), "{changed}");
+        assert!(changed.ends_with("tenants unchanged: 1"), "{changed}");
     }
 
     #[test]

@@ -59,6 +59,8 @@ const AFTER_LONG_HELP: &str = "\
 EXAMPLES
   nvgate demo                        see it work: two tenants with the same addresses, on this machine
   nvgate check examples/             is this configuration valid? every error at once
+  nvgate check new/ --against-running
+                                     and what would it change in the gateway that runs here?
   nvgate run --config /etc/nvgate    be the gateway; SIGHUP or a changed file reloads, SIGTERM ends
   nvgate status                      tenants, NAT headroom, drops with what they mean
   nvgate status --json               the same for programs
@@ -166,6 +168,15 @@ struct Check {
     /// The directory with gateway.yaml and tenants.d/
     #[arg(value_name = "DIR", default_value = DEFAULT_CONFIG)]
     directory: PathBuf,
+    /// Say as well what taking it over would change in the gateway that runs on this host
+    ///
+    /// Which tenants and parts change, what only a restart changes, and which BGP sessions would end.
+    /// Of secrets in files of their own it sees another path, not another content.
+    #[arg(long)]
+    against_running: bool,
+    /// Where that gateway keeps its state, if DIR says another place
+    #[arg(long, value_name = "DIR", requires = "against_running")]
+    state_directory: Option<PathBuf>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -243,9 +254,7 @@ fn perform(cli: Cli) -> io::Result<ExitCode> {
     }
     let exit = match cli.command {
         Command::Run(Run { config, workers }) => run(RunOptions { config, workers }),
-        Command::Check(Check { directory, format }) => {
-            check::check(&directory, format, &mut io::stdout().lock())?
-        }
+        Command::Check(arguments) => check::check(&arguments, &mut io::stdout().lock())?,
         Command::Status(arguments) => status::status(&arguments, &mut io::stdout().lock())?,
         Command::Schema(Schema { file }) => print_schema(file)?,
         Command::Vpn(command) => vpn::vpn(&command, &mut io::stdout().lock())?,
@@ -385,6 +394,7 @@ mod tests {
             "nvgate run --workers 0",
             "nvgate check a b",
             "nvgate check --format xml",
+            "nvgate check --state-directory /tmp/x",
             "nvgate schema host",
             "nvgate status --admin 127.0.0.1:1 --config /etc/nvgate",
             "nvgate bgp",

@@ -7,10 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use nvgate_deploy::in_effect;
 use nvgate_deploy::keys::{KeyStore, KeyStoreError, Keyring};
 use nvgate_deploy::lease::{LeaseStore, LeaseStoreError, Leases};
-use nvgate_deploy::plan::{self, Plan, Proof};
-use nvgate_deploy::schema::{self, Diagnostic};
+use nvgate_deploy::plan::{self, Proof};
+use nvgate_deploy::schema::{self, Diagnostic, Documents};
 
 /// Why a configuration was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,14 @@ impl ConfigError {
     }
 }
 
+/// A configuration that holds: its files and what they were proven to be.
+#[derive(Debug)]
+pub struct Loaded {
+    documents: Documents,
+    /// What they say.
+    pub proof: Proof,
+}
+
 /// A configuration directory and the stores that its state directory holds.
 #[derive(Debug)]
 pub struct Configuration {
@@ -54,7 +63,7 @@ impl Configuration {
     /// # Errors
     ///
     /// The configuration does not hold, or a store cannot be used.
-    pub fn open(directory: &Path) -> Result<(Self, Plan), ConfigError> {
+    pub fn open(directory: &Path) -> Result<(Self, Loaded), ConfigError> {
         // The state directory is itself part of the configuration.
         let documents = schema::load(directory);
         let proof = plan::prove(&documents, &Leases::default(), &Keyring::default())
@@ -66,9 +75,9 @@ impl Configuration {
             keys: KeyStore::new(state),
             next_expiry: Cell::new(None),
         };
-        let proof = configuration.read()?;
-        configuration.keep(&proof)?;
-        Ok((configuration, proof.plan))
+        let loaded = configuration.read()?;
+        configuration.keep(&loaded.proof)?;
+        Ok((configuration, loaded))
     }
 
     /// Reads the directory again; nothing is changed by it.
@@ -76,13 +85,22 @@ impl Configuration {
     /// # Errors
     ///
     /// The configuration does not hold, or a store cannot be used.
-    pub fn read(&self) -> Result<Proof, ConfigError> {
+    pub fn read(&self) -> Result<Loaded, ConfigError> {
         self.next_expiry.take();
         let leases = self.leases.load()?;
         let documents = schema::load(&self.directory);
         let keys = self.keys.load(&documents.generated_keys(), SystemTime::now())?;
         self.next_expiry.set(keys.next_expiry());
-        plan::prove(&documents, &leases, &keys).map_err(ConfigError::Invalid)
+        let proof = plan::prove(&documents, &leases, &keys).map_err(ConfigError::Invalid)?;
+        Ok(Loaded { documents, proof })
+    }
+
+    /// Keeps what is in effect from now on, for those who compare a new configuration with it.
+    pub fn note_in_effect(&self, Loaded { documents, proof }: &Loaded) {
+        let directory = &proof.plan.gateway.state_directory;
+        if let Err(error) = in_effect::keep(directory, documents, &proof.leases) {
+            tracing::warn!("`nvgate check --against-running` compares with older files: {error}");
+        }
     }
 
     /// Keeps the leases and new keys of a plan; they are on disk when this returns, which must be

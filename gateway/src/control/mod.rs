@@ -7,6 +7,7 @@
 mod config;
 mod error;
 mod guarded;
+mod moderation;
 mod neighbours;
 pub mod speaker;
 mod status;
@@ -80,11 +81,13 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
     runtime.block_on(async {
         // From here on no signal ends the process halfway.
         let mut signals = Signals::listen()?;
-        let (configuration, mut plan) = Configuration::open(&options.config)?;
+        let (configuration, loaded) = Configuration::open(&options.config)?;
+        let mut plan = loaded.proof.plan.clone();
         if let Some(workers) = options.workers {
             plan.gateway.workers = workers;
         }
         let mut control = Control::start(configuration, plan, options.workers).await?;
+        control.configuration.note_in_effect(&loaded);
         let ended = control.serve(&mut signals).await;
         control.stop().await;
         ended
@@ -408,11 +411,11 @@ impl Control {
     async fn reload(&mut self) {
         self.fingerprint = self.configuration.fingerprint();
         self.pending = None;
-        let proof = match self.configuration.read() {
-            Ok(proof) => proof,
+        let loaded = match self.configuration.read() {
+            Ok(loaded) => loaded,
             Err(error) => return self.refuse(error.texts()),
         };
-        let mut plan = proof.plan.clone();
+        let mut plan = loaded.proof.plan.clone();
         if let Some(workers) = self.workers_override {
             plan.gateway.workers = workers;
         }
@@ -424,7 +427,7 @@ impl Control {
             let text = format!("it changes {parts}, which needs a restart of the gateway");
             return self.refuse(vec![text]);
         }
-        if let Err(error) = self.configuration.keep(&proof) {
+        if let Err(error) = self.configuration.keep(&loaded.proof) {
             return self.refuse(error.texts());
         }
         // New addresses are kept from the kernel before they are served, old ones as long as they
@@ -446,6 +449,7 @@ impl Control {
         self.shared.plan.store(Arc::new(plan));
         self.speaker_waker.wake();
         self.shared.note_loaded(self.shared.published.load().generation.0);
+        self.configuration.note_in_effect(&loaded);
         tracing::info!("configuration reloaded: {impact}");
         self.resolve_neighbours(false).await;
     }

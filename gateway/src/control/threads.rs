@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Clock};
 
+use nix::sys::prctl::set_timerslack;
 use nvgate_deploy::plan::GatewayPlan;
 use nvgate_model::Instant;
 use tokio::sync::mpsc;
 
+use super::moderation::Moderation;
 use crate::counters::WorkerCounters;
 use crate::dispatch::{DispatcherConfig, ResolveRequest};
 use crate::io::packet::{self, Admit, OpenError, PortOptions, RxCounters, TxCounters, Waker};
@@ -23,7 +25,9 @@ use crate::worker::{Port, Published, Worker, WorkerSetup};
 /// How long an idle worker waits before it looks after its sessions and shows that it lives.
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// Turns without a packet before a worker waits in the kernel.
-const IDLE_TURNS: u32 = 32;
+const IDLE_TURNS: u32 = 2;
+/// How late the kernel may end a pause, in nanoseconds; by default it is as long as the pause.
+const TIMER_SLACK: u64 = 1_000;
 /// NAT sessions of one routing domain on one worker, whatever the tenant's budget says.
 pub const MAX_SESSIONS: usize = 1 << 20;
 
@@ -202,9 +206,14 @@ struct Running {
 
 impl Running {
     fn run(&mut self) {
+        if let Err(error) = set_timerslack(TIMER_SLACK) {
+            tracing::warn!(%error, "the worker's pauses may be too long");
+        }
+        let mut moderation = Moderation::default();
         let mut idle = 0;
         while !self.stop.load(Ordering::Relaxed) {
-            let processed = self.worker.turn(self.clock.now());
+            let now = self.clock.now();
+            let processed = self.worker.turn(now);
             for request in self.worker.drain_resolve_requests() {
                 // A full channel loses nothing: the next packet asks again.
                 let _ = self.resolve.try_send(request);
@@ -218,6 +227,9 @@ impl Running {
             }
             if self.worker.take_punted() {
                 self.speaker.wake();
+            }
+            if let Some(pause) = moderation.after_turn(now, processed) {
+                thread::sleep(pause);
             }
             idle = if processed == 0 { idle + 1 } else { 0 };
             if idle >= IDLE_TURNS && !self.worker.has_handoffs() {
