@@ -88,7 +88,8 @@ fn plan(tenants: u32) -> Plan {
                 11 + endpoint % 8,
             );
         }
-        fs::write(directory.path().join(format!("tenants.d/t{tenant}.yaml")), text).expect("a file");
+        fs::write(directory.path().join(format!("tenants.d/t{tenant}.yaml")), text)
+            .expect("a file");
     }
     let documents = schema::load(directory.path());
     match prove(&documents, &Leases::default(), &Keyring::default()) {

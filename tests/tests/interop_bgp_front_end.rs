@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nvgate::admin::bgp::PeersReport;
 use nvgate::admin::health::HealthState;
-use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::ask_tcp;
+use nvgate::demo::lab::{Namespace, kernel_has_ipv6};
 use nvgate::demo::site::INBOUND_PORT;
 use nvgate_tests::bgp_lab::{
     BIRD, Daemon, FRR, INTERNET, Upstream, ask_internet, established, received, speak_on_front_end,
@@ -454,4 +454,78 @@ fn busiest(routers: &[Upstream]) -> Result<usize> {
         routers.iter().map(|router| received(&router.namespace)).collect::<Result<_>>()?;
     let came = before.iter().zip(&after).map(|(before, after)| after - before);
     came.enumerate().max_by_key(|(_, came)| *came).map(|(index, _)| index).context("a router")
+}
+
+/// The gateway's and the router's IPv6 addresses on the front end.
+const OWN_V6: &str = "2001:db8:fe::1";
+const ROUTER_V6: &str = "2001:db8:fe::21";
+
+#[test]
+fn a_session_over_ipv6_is_signed_near_and_watched_and_carries_both_families() -> Result<()> {
+    const TEST: &str = "a_session_over_ipv6_is_signed_near_and_watched_and_carries_both_families";
+    if !has_peers(TEST, &BIRD) || !kernel_has_ipv6() {
+        return Ok(());
+    }
+    let Some(mut lab) = RunLab::build(TEST, 1)? else { return Ok(()) };
+    let router = Upstream::build(&lab, 1)?;
+    for (namespace, link, address) in
+        [(&lab.site.gateway, "front0", OWN_V6), (&router.namespace, "eth0", ROUTER_V6)]
+    {
+        exec(namespace, &format!("ip address add {address}/64 dev {link} nodad"))?;
+    }
+    let peer = router
+        .peer(
+            ", password: between us, ttl_security: 1, families: [ipv4, ipv6], \
+             bfd: {interval_millis: 100, multiplier: 3}",
+        )
+        .replace(&router.address.to_string(), &format!("'{ROUTER_V6}'"));
+    speak_on_front_end(&lab, &[peer], "")?;
+    lab.edit("red", "tenant: red\n", "tenant: red\nfront_end_prefixes: ['fd00:1::/64']\n")?;
+    lab.start()?;
+    let config = format!(
+        "router id 198.51.100.21;
+protocol device {{}}
+protocol bfd {{
+  interface \"*\" {{ min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }};
+}}
+protocol kernel {{ ipv4 {{ export where source = RTS_BGP; }}; }}
+protocol kernel {{ ipv6 {{ export where source = RTS_BGP; }}; }}
+protocol static {{ ipv4; route 198.18.7.0/24 unreachable; }}
+protocol static {{ ipv6; route 2001:db8:77::/48 unreachable; }}
+protocol bgp upstream {{
+  local {ROUTER_V6} as 65021;
+  neighbor {OWN_V6} as 64512;
+  password \"between us\";
+  ttl security on;
+  bfd on;
+  connect delay time 1;
+  ipv4 {{ import all; export where source = RTS_STATIC; next hop address 198.51.100.21; }};
+  ipv6 {{ import all; export where source = RTS_STATIC; }};
+}}
+"
+    );
+    let bird = Daemon::bird(lab.config(), &router.namespace, &config)?;
+    lab.wait("the session is up, with BFD", || {
+        established(&bird, &router.namespace)?;
+        let answer = bird.ask(&router.namespace, "show bfd sessions")?;
+        ensure!(answer.contains(" Up "), "{answer}");
+        ensure_learned(&router, &PUBLIC)?;
+        let routes = exec(&router.namespace, "ip -6 route show proto bird")?;
+        ensure!(routes.contains(&format!("fd00:1::/64 via {OWN_V6}")), "{routes}");
+        Ok(())
+    })?;
+    lab.wait("both families are learned", || {
+        let report = peers(&lab)?;
+        let [peer] = &report.peers[..] else { anyhow::bail!("{report:?}") };
+        ensure!((peer.ipv4.accepted, peer.ipv6.accepted) == (1, 1), "{peer:?}");
+        ask_internet(lab.vm("red-web"))
+    })?;
+    // Silence ends the session long before its hold timer.
+    change(&router.namespace, "eth0", &[Change::Down])?;
+    lab.wait("BFD ends the session", || {
+        let report = peers(&lab)?;
+        let down = report.peers.first().and_then(|peer| peer.last_down.clone());
+        ensure!(down.is_some_and(|down| down.contains("BFD")), "{report:?}");
+        Ok(())
+    })
 }
