@@ -1,17 +1,19 @@
-//! BGP daemons of others in the namespaces of a lab: BIRD and FRR, as tenants' routers.
+//! BGP daemons of others in the namespaces of a lab: BIRD and FRR, as tenants' routers and as upstream
+//! routers on the front end.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nvgate::demo::lab::Namespace;
-use nvgate::demo::lab::probe::ping;
+use nvgate::demo::lab::probe::{Answer, Service, ask_tcp, ping};
+use nvgate::demo::site::{GATEWAY_FRONT_END, SERVICE_PORT};
 
 use crate::run_lab::RunLab;
-use crate::run_lab_host::run;
+use crate::run_lab_host::{Change, change, run};
 
 /// The programs that tests with BIRD need.
 pub const BIRD: [&str; 2] = ["bird", "birdc"];
@@ -171,4 +173,135 @@ pub fn reaches_what_was_taught(lab: &RunLab, client: &Namespace) -> Result<()> {
         client.run(|| ping(TAUGHT.into(), Duration::from_millis(300)))??;
         Ok(())
     })
+}
+
+/// What is behind the upstream routers: an address that each of them has.
+pub const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 1);
+/// The prefix that they teach.
+pub const INTERNET_PREFIX: &str = "198.18.7.0/24";
+
+/// A router of the front end: its network namespace, and what answers at [`INTERNET`] in it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its network namespace, with the link `eth0` on the front end.
+    pub namespace: Namespace,
+    /// Its address there.
+    pub address: Ipv4Addr,
+    /// Its AS.
+    pub asn: u32,
+    _service: Service,
+}
+
+impl Upstream {
+    /// Router `number` of the lab: 198.51.100.20 + `number`, AS 65020 + `number`, `upNUMBER` as label
+    /// of the service behind it. It has no route to public addresses.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn build(lab: &RunLab, number: u8) -> Result<Self> {
+        let label = format!("up{number}");
+        let namespace = Namespace::new(&label)?;
+        let address = Ipv4Addr::new(198, 51, 100, 20 + number);
+        lab.site.plug_router_into_front_end(&label, &namespace, address)?;
+        change(&namespace, "lo", &[Change::Up, Change::Add(INTERNET.into(), 32)])?;
+        let socket = SocketAddr::new(INTERNET.into(), SERVICE_PORT);
+        let service = Service::start(&namespace, &label, &[socket])?;
+        Ok(Self { namespace, address, asn: 65_020 + u32::from(number), _service: service })
+    }
+
+    /// The gateway's peer for it, with `more` keys.
+    #[must_use]
+    pub fn peer(&self, more: &str) -> String {
+        let (name, address, asn) = (self.namespace.name(), self.address, self.asn);
+        format!(
+            "      - {{name: {name}, address: {address}, asn: {asn}, hold_secs: 9, \
+             connect_retry_secs: 2, import: all, export: ours{more}}}\n"
+        )
+    }
+
+    /// A BIRD in it that speaks with the gateway by the options `session`, teaches
+    /// [`INTERNET_PREFIX`], and gives its kernel what it learns.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn bird(&self, lab: &RunLab, session: &str) -> Result<Daemon> {
+        let Self { address, asn, .. } = self;
+        let config = format!(
+            "router id {address};
+protocol device {{}}
+protocol bfd {{
+  interface \"*\" {{ min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }};
+}}
+protocol kernel {{ ipv4 {{ export where source = RTS_BGP; }}; }}
+protocol static taught {{ ipv4; route {INTERNET_PREFIX} unreachable; }}
+protocol bgp upstream {{
+  local {address} as {asn};
+  neighbor {GATEWAY_FRONT_END} as 64512;
+  hold time 90;
+  connect delay time 1;
+  connect retry time 2;
+  ipv4 {{ import all; export where source = RTS_STATIC; }};
+{session}}}
+"
+        );
+        Daemon::bird(lab.config(), &self.namespace, &config)
+    }
+
+    /// An FRR in it that does the same, but for its kernel.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn frr(&self, lab: &RunLab, session: &str) -> Result<Daemon> {
+        let Self { address, asn, .. } = self;
+        let config = format!(
+            "log file /dev/stdout
+router bgp {asn}
+ bgp router-id {address}
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor {GATEWAY_FRONT_END} remote-as 64512
+ neighbor {GATEWAY_FRONT_END} timers 3 9
+ neighbor {GATEWAY_FRONT_END} timers connect 2
+{session} address-family ipv4 unicast
+  network {INTERNET_PREFIX}
+ exit-address-family
+"
+        );
+        Daemon::frr(lab.config(), &self.namespace, &config)
+    }
+}
+
+/// Gives the gateway of a lab these peers on its front end, and what is `announced` beside addresses.
+///
+/// # Errors
+///
+/// When its configuration cannot be written.
+pub fn speak_on_front_end(lab: &RunLab, peers: &[String], more: &str) -> Result<()> {
+    let peers = peers.concat();
+    let bgp = format!(
+        "  link: front0
+  bgp:
+    asn: 64512
+    martians: unforwardable
+    decision: {{multipath: 2, multipath_path: length}}
+    peers:
+{peers}    policies:
+      - {{name: all, rules: [{{then: accept}}]}}
+      - {{name: ours, rules: [{{match: {{source: local}}, then: accept}}]}}
+{more}"
+    );
+    lab.edit("gateway", "  link: front0\n", &bgp)
+}
+
+/// What the routers' service says to a VM, with the label of the router that the flow took.
+///
+/// # Errors
+///
+/// Nobody answers.
+pub fn ask_internet(vm: &Namespace) -> Result<Answer> {
+    let target = SocketAddr::new(INTERNET.into(), SERVICE_PORT);
+    Ok(vm.run(|| ask_tcp(target, "hello", Duration::from_millis(700)))??)
 }

@@ -1,5 +1,6 @@
 //! What neighbours taught, on its way to control: changes wait for a moment so that a storm of them
-//! is one, and what control has not fetched yet is replaced by what holds later.
+//! is one, and what control has not fetched yet is replaced by what holds later. A domain's routes
+//! go whole; those of the front end, of which there may be a million, by what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,27 +8,53 @@ use std::time::Duration;
 
 use nvgate_bgp::rib::Reach;
 use nvgate_bgp::speaker::{Place, Speaker};
-use nvgate_model::{DomainSlot, Instant, RoutingDomainId};
+use nvgate_model::{DomainSlot, Instant, Prefix, RoutingDomainId};
 use tokio::sync::Notify;
 
-use crate::snapshot::{Domain, LearnedRoute, LearnedRoutes};
+use crate::snapshot::{Domain, LearnedRoute, LearnedRoutes, UpstreamChanges};
 
 /// How long a change waits for others.
 const COALESCE: Duration = Duration::from_millis(40);
+/// The least time between changes of the front end: each has every flow prove itself again.
+const UPSTREAM_REST: Duration = Duration::from_millis(200);
+/// Prefixes of the front end handed on at once; more follow in the next turns.
+const UPSTREAM_BATCH: usize = 16_384;
 
 /// The learned routes of one domain, whole.
 pub type Learnt = (RoutingDomainId, Arc<LearnedRoutes>);
 
-/// Where learned routes wait for control: at most those of each domain once.
+/// Where learned routes wait for control: those of each domain once, and each changed prefix of the
+/// front end once.
 #[derive(Debug, Default)]
 pub struct LearntBox {
-    waiting: Mutex<BTreeMap<RoutingDomainId, Arc<LearnedRoutes>>>,
+    waiting: Mutex<Waiting>,
     filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    domains: BTreeMap<RoutingDomainId, Arc<LearnedRoutes>>,
+    upstream: UpstreamChanges,
 }
 
 impl LearntBox {
     fn put(&self, (domain, routes): Learnt) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(domain, routes);
+        self.fill(|waiting| drop(waiting.domains.insert(domain, routes)));
+    }
+
+    fn put_upstream(&self, changes: BTreeMap<Prefix, Option<LearnedRoute>>) {
+        self.fill(|waiting| waiting.upstream.routes.extend(changes));
+    }
+
+    /// Everything that the front end taught goes.
+    fn forget_upstream(&self) {
+        self.fill(|waiting| {
+            waiting.upstream = UpstreamChanges { anew: true, routes: BTreeMap::new() };
+        });
+    }
+
+    fn fill(&self, with: impl FnOnce(&mut Waiting)) {
+        with(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         self.filled.notify_one();
     }
 
@@ -38,35 +65,56 @@ impl LearntBox {
 
     /// Takes everything.
     #[must_use]
-    pub fn take(&self) -> Vec<Learnt> {
+    pub fn take(&self) -> (Vec<Learnt>, UpstreamChanges) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *waiting).into_iter().collect()
+        let Waiting { domains, upstream } = std::mem::take(&mut *waiting);
+        (domains.into_iter().collect(), upstream)
     }
 }
 
-/// The learned routes of all domains, as the speaker last said.
+/// The learned routes of all places, as the speaker last said.
 #[derive(Debug)]
 pub(super) struct Learned {
     routes: BTreeMap<DomainSlot, LearnedRoutes>,
     changed: BTreeSet<DomainSlot>,
     due: Option<Instant>,
+    upstream_due: Option<Instant>,
+    /// Before this the front end has no further changes.
+    upstream_rests: Instant,
+    /// Whether the front end has neighbours.
+    has_upstream: bool,
     out: Arc<LearntBox>,
 }
 
 impl Learned {
     pub(super) const fn new(out: Arc<LearntBox>) -> Self {
-        Self { routes: BTreeMap::new(), changed: BTreeSet::new(), due: None, out }
+        Self {
+            routes: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            due: None,
+            upstream_due: None,
+            upstream_rests: Instant(0),
+            has_upstream: false,
+            out,
+        }
     }
 
-    /// The domain's routes changed.
-    pub(super) fn note(&mut self, now: Instant, slot: DomainSlot) {
-        self.changed.insert(slot);
-        self.due.get_or_insert(now + COALESCE);
+    /// The place's routes changed.
+    pub(super) fn note(&mut self, now: Instant, place: Place) {
+        match place {
+            Place::Domain(slot) => {
+                self.changed.insert(slot);
+                self.due.get_or_insert(now + COALESCE);
+            }
+            Place::FrontEnd => {
+                self.upstream_due.get_or_insert((now + COALESCE).max(self.upstream_rests));
+            }
+        }
     }
 
     /// When [`flush`](Self::flush) has something to do.
-    pub(super) const fn due(&self) -> Option<Instant> {
-        self.due
+    pub(super) fn due(&self) -> Option<Instant> {
+        [self.due, self.upstream_due].into_iter().flatten().min()
     }
 
     /// Hands on what changed, once its time has come.
@@ -76,6 +124,9 @@ impl Learned {
         domains: &BTreeMap<DomainSlot, Arc<Domain>>,
         speaker: &mut Speaker,
     ) {
+        if self.upstream_due.is_some_and(|due| due <= now) {
+            self.flush_upstream(now, speaker);
+        }
         if self.due.is_none_or(|due| now < due) {
             return;
         }
@@ -83,15 +134,7 @@ impl Learned {
         for slot in std::mem::take(&mut self.changed) {
             let routes = self.routes.entry(slot).or_default();
             while let Some(change) = speaker.poll_change(Place::Domain(slot)) {
-                let route = match change.now {
-                    // What the domain itself has it need not be taught.
-                    Reach::Gone | Reach::Local => None,
-                    Reach::Discard => Some(LearnedRoute::Discard),
-                    Reach::Via(hops) => {
-                        Some(LearnedRoute::Via(hops.iter().map(|via| via.next_hop).collect()))
-                    }
-                };
-                match route {
+                match learned(change.now) {
                     Some(route) => routes.insert(change.prefix, route),
                     None => routes.remove(&change.prefix),
                 };
@@ -102,11 +145,44 @@ impl Learned {
         }
     }
 
+    fn flush_upstream(&mut self, now: Instant, speaker: &mut Speaker) {
+        self.upstream_rests = now + UPSTREAM_REST;
+        let mut changes = BTreeMap::new();
+        self.upstream_due = loop {
+            let Some(change) = speaker.poll_change(Place::FrontEnd) else { break None };
+            changes.insert(change.prefix, learned(change.now));
+            if changes.len() >= UPSTREAM_BATCH {
+                break Some(now);
+            }
+        };
+        // What peers that leave with the configuration still change is nobody's.
+        if self.has_upstream && !changes.is_empty() {
+            self.out.put_upstream(changes);
+        }
+    }
+
     /// The domain has no neighbours any more.
     pub(super) fn forget(&mut self, slot: DomainSlot, domain: RoutingDomainId) {
         self.changed.remove(&slot);
         if self.routes.remove(&slot).is_some_and(|routes| !routes.is_empty()) {
             self.out.put((domain, Arc::default()));
         }
+    }
+
+    /// Whether the front end has neighbours.
+    pub(super) fn follow_upstream(&mut self, has: bool) {
+        if self.has_upstream && !has {
+            self.out.forget_upstream();
+        }
+        self.has_upstream = has;
+    }
+}
+
+/// What is forwarded by; none: nothing. What the place itself has it need not be taught.
+fn learned(reach: Reach) -> Option<LearnedRoute> {
+    match reach {
+        Reach::Gone | Reach::Local => None,
+        Reach::Discard => Some(LearnedRoute::Discard),
+        Reach::Via(hops) => Some(LearnedRoute::Via(hops.iter().map(|via| via.next_hop).collect())),
     }
 }

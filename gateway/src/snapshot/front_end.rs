@@ -1,21 +1,39 @@
-//! The front-end side of a snapshot: the kernel's routes and neighbours as next hops.
+//! The front-end side of a snapshot: the kernel's routes and neighbours as next hops, and the routes
+//! that routers there taught.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
-use nvgate_model::{DropReason, MacAddress};
+use arrayvec::ArrayVec;
+use nvgate_model::{DropReason, MacAddress, Prefix};
 
 use super::Fib;
+use super::learned::MAX_NEXT_HOPS;
+use super::shared_fib::SharedFib;
+use super::upstream::UpstreamRoute;
 
 /// The front-end port and how destinations behind it are reached.
 #[derive(Clone, Debug)]
 pub struct FrontEnd {
     /// The port's MAC address.
     pub mac: MacAddress,
-    pub(super) routes: Fib<FrontEndRoute>,
+    /// What the kernel has of the link.
+    pub link: Arc<FrontEndLink>,
+    pub(super) learned: SharedFib<UpstreamRoute>,
     pub(super) hops: Vec<NextHop>,
     pub(super) gateways: Vec<HopIndex>,
     pub(super) hop_index: HashMap<IpAddr, HopIndex>,
+}
+
+/// What the kernel has of the front-end link, but for its neighbours.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FrontEndLink {
+    /// Whether it is up and has a carrier.
+    pub running: bool,
+    /// The host's own addresses on it, with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+    pub(super) routes: Fib<FrontEndRoute>,
 }
 
 /// The position of a next hop in [`FrontEnd`]; stable while the epoch is.
@@ -56,20 +74,105 @@ pub struct Path {
     pub mtu: u16,
 }
 
+/// Where a neighbour that routes lead to is: the address to resolve, and the path MTU in bytes.
+pub(super) type Neighbourhood = (IpAddr, u16);
+
+impl FrontEndLink {
+    /// How a neighbour that learned routes lead to is reached: by the kernel's routes out of this
+    /// link, and not by a default route, which leads away from whoever it could be.
+    pub(super) fn towards(&self, neighbour: IpAddr) -> Option<Neighbourhood> {
+        match self.routes.lookup(neighbour)? {
+            (prefix, &FrontEndRoute::Port { gateway, mtu }) if prefix.length() > 0 => {
+                Some((gateway.unwrap_or(neighbour), mtu))
+            }
+            (_, FrontEndRoute::Port { .. } | FrontEndRoute::Elsewhere) => None,
+        }
+    }
+
+    /// Whether a neighbour that routes could lead to is reached, and if so whether it is on the link.
+    #[must_use]
+    pub fn reaches(&self, neighbour: IpAddr) -> Option<bool> {
+        self.towards(neighbour).map(|(next, _)| next == neighbour)
+    }
+
+    /// Whether a learned route to `prefix` goes before the kernel's `known` one. A default route by
+    /// another link says nothing about the front end.
+    fn yields(known: Option<(Prefix, &FrontEndRoute)>, prefix: Prefix) -> bool {
+        match known {
+            None => true,
+            Some((known, FrontEndRoute::Elsewhere)) if known.length() == 0 => true,
+            Some((known, FrontEndRoute::Port { .. } | FrontEndRoute::Elsewhere)) => {
+                known.length() < prefix.length()
+            }
+        }
+    }
+
+    /// The host's own addresses of a family that others can route to.
+    pub fn global(&self, ipv4: bool) -> impl Iterator<Item = IpAddr> {
+        let all = self.addresses.iter().map(|&(address, _)| address);
+        all.filter(move |address| address.is_ipv4() == ipv4 && !is_link_local(*address))
+    }
+}
+
+impl FrontEndLink {
+    /// The subnets that the host shares with its neighbours.
+    pub fn subnets(&self) -> impl Iterator<Item = Prefix> {
+        let all = self.addresses.iter().filter(|(address, _)| !is_link_local(*address));
+        all.filter_map(|&(address, length)| Prefix::containing(address, length).ok())
+    }
+
+    /// The host's link-local address of IPv6.
+    #[must_use]
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|&(address, _)| match address {
+            IpAddr::V6(v6) => Some(v6).filter(Ipv6Addr::is_unicast_link_local),
+            IpAddr::V4(_) => None,
+        })
+    }
+}
+
+const fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 impl FrontEnd {
-    /// How to reach `destination`.
+    /// How to reach `destination` for a flow with this hash: by the longest prefix of the kernel's
+    /// routes and the learned ones, the kernel's of two alike.
     ///
     /// # Errors
     ///
-    /// `FrontEndNoRoute` when the kernel has no route there that leaves by the front-end port.
-    pub fn path(&self, destination: IpAddr) -> Result<Path, DropReason> {
-        match self.routes.lookup(destination) {
-            Some((_, &FrontEndRoute::Port { gateway, mtu })) => {
-                let next = gateway.unwrap_or(destination);
-                Ok(Path { next, hop: self.hop_index.get(&next).copied(), mtu })
+    /// `FrontEndNoRoute` when no route there leaves by the front-end port, `Blackhole` when a router
+    /// asked for that.
+    pub fn path(&self, destination: IpAddr, flow: u64) -> Result<Path, DropReason> {
+        let known = self.link.routes.lookup(destination);
+        let learned = self.learned.lookup(destination);
+        let learned = learned.filter(|(prefix, _)| FrontEndLink::yields(known, *prefix));
+        let by_learned = match learned {
+            Some((_, UpstreamRoute::Discard)) => return Err(DropReason::Blackhole),
+            Some((_, UpstreamRoute::Via(hops))) => self.choose(hops, flow),
+            None => None,
+        };
+        let (next, mtu) = match (by_learned, known) {
+            (Some(found), _) => found,
+            (None, Some((_, &FrontEndRoute::Port { gateway, mtu }))) => {
+                (gateway.unwrap_or(destination), mtu)
             }
-            Some((_, FrontEndRoute::Elsewhere)) | None => Err(DropReason::FrontEndNoRoute),
-        }
+            (None, Some((_, FrontEndRoute::Elsewhere)) | None) => {
+                return Err(DropReason::FrontEndNoRoute);
+            }
+        };
+        Ok(Path { next, hop: self.hop_index.get(&next).copied(), mtu })
+    }
+
+    /// One of the neighbours that can be reached: always the same for a flow while they are.
+    fn choose(&self, hops: &[IpAddr], flow: u64) -> Option<Neighbourhood> {
+        let reached: ArrayVec<_, MAX_NEXT_HOPS> =
+            hops.iter().filter_map(|&hop| self.link.towards(hop)).take(MAX_NEXT_HOPS).collect();
+        let position = (u128::from(flow) * reached.len() as u128) >> u64::BITS;
+        reached.get(position as usize).copied()
     }
 
     /// The next hops that are routers, not destinations on the link.
@@ -82,5 +185,11 @@ impl FrontEnd {
     #[must_use]
     pub fn hop(&self, index: HopIndex) -> Option<&NextHop> {
         self.hops.get(index.0 as usize)
+    }
+
+    /// How many prefixes the routers there taught.
+    #[must_use]
+    pub fn learned(&self) -> usize {
+        self.learned.len()
     }
 }

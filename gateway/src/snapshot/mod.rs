@@ -10,7 +10,9 @@ mod fib;
 mod front_end;
 mod interest;
 mod learned;
+mod shared_fib;
 mod site;
+mod upstream;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,10 +30,12 @@ use nvgate_vpn::TunnelIndex;
 pub use build::{BuildError, SnapshotBuilder};
 pub use fabric::{Fabric, ProviderHost};
 pub use fib::Fib;
-pub use front_end::{FrontEnd, HopIndex, NextHop};
+pub use front_end::{FrontEnd, FrontEndLink, HopIndex, NextHop, Path};
 pub use interest::{Interest, Service};
 pub use learned::{HopSet, HopSets, LearnedRoute, LearnedRoutes, MAX_NEXT_HOPS, RouteHop};
+pub use shared_fib::SharedFib;
 pub use site::{Site, SiteIndex, SiteTunnel, TunnelShared, TunnelSocket};
+pub use upstream::{UpstreamChanges, UpstreamRoute};
 
 use crate::counters::DomainCounters;
 

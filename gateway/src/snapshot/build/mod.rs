@@ -1,6 +1,7 @@
 //! Building snapshots from the plan and the host's network, so that indices and unchanged domains
 //! stay what they were.
 
+mod front_end;
 mod routes;
 mod sites;
 
@@ -27,10 +28,10 @@ use nvgate_packet::rewrite::Socket;
 use routes::{add_learned, build_fib};
 use sites::{SiteNumbers, routes_up, tunnel_sockets};
 
-use super::front_end::FrontEndRoute;
+use super::upstream::{Upstream, UpstreamChanges};
 use super::{
-    Domain, Fabric, Fib, FrontEnd, HopIndex, LearnedRoutes, NextHop, ProviderHost, Site, SiteIndex,
-    Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
+    Domain, Fabric, Fib, FrontEnd, FrontEndLink, HopIndex, LearnedRoutes, ProviderHost, Site,
+    SiteIndex, Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
 };
 use crate::counters::DomainCounters;
 
@@ -80,7 +81,9 @@ struct Known {
 struct EpochFacts {
     /// MTU and constant FlowID of each host.
     hosts: Vec<(u16, Option<FlowId>)>,
-    routes: Option<Fib<FrontEndRoute>>,
+    front_end: Option<Arc<FrontEndLink>>,
+    /// The version of what routers of the front end taught.
+    upstream: u64,
     leased: BTreeSet<Ipv4Addr>,
     prefixes: BTreeSet<Prefix>,
 }
@@ -103,6 +106,7 @@ pub struct SnapshotBuilder {
     /// What neighbours taught, for domains that have such routes.
     learned: HashMap<RoutingDomainId, Arc<LearnedRoutes>>,
     nothing_learned: Arc<LearnedRoutes>,
+    upstream: Upstream,
 }
 
 impl SnapshotBuilder {
@@ -124,6 +128,7 @@ impl SnapshotBuilder {
             sites: SiteNumbers::default(),
             learned: HashMap::new(),
             nothing_learned: Arc::default(),
+            upstream: Upstream::default(),
         }
     }
 
@@ -135,6 +140,11 @@ impl SnapshotBuilder {
         } else {
             self.learned.insert(domain, routes);
         }
+    }
+
+    /// What routers of the front end teach; the next snapshot has it.
+    pub fn learn_upstream(&mut self, changes: UpstreamChanges) {
+        self.upstream.learn(changes);
     }
 
     fn learned(&self, domain: RoutingDomainId) -> &Arc<LearnedRoutes> {
@@ -205,67 +215,6 @@ impl SnapshotBuilder {
             },
             hosts: hosts.collect(),
         })
-    }
-
-    fn build_front_end(&mut self, link: &LinkFacts, host: &HostView) -> FrontEnd {
-        let mut routes = Fib::default();
-        let mut ordered: Vec<_> = host.routes.iter().collect();
-        // The last inserted wins: worst metric first, and of equal ones the lowest next hop last.
-        ordered.sort_by_key(|route| std::cmp::Reverse((route.metric, route.gateway, route.link)));
-        for route in ordered {
-            let entry = if route.link == link.index {
-                let mtu = clamp_mtu(route.mtu.unwrap_or(link.mtu).min(link.mtu));
-                FrontEndRoute::Port { gateway: route.gateway, mtu }
-            } else if route.prefix.length() == 0 && routes.exact(route.prefix).is_some() {
-                // Two default routes: the front end's serves tenants, whatever its metric.
-                continue;
-            } else {
-                FrontEndRoute::Elsewhere
-            };
-            routes.insert(route.prefix, entry);
-        }
-        for discard in &host.discards {
-            if host
-                .routes
-                .iter()
-                .all(|route| route.prefix != discard.prefix || route.metric > discard.metric)
-            {
-                routes.insert(discard.prefix, FrontEndRoute::Elsewhere);
-            }
-        }
-        let gateways: BTreeSet<IpAddr> = host
-            .routes
-            .iter()
-            .filter(|route| route.link == link.index)
-            .filter_map(|route| route.gateway)
-            .collect();
-        let neighbours =
-            host.neighbours.keys().filter(|(index, _)| *index == link.index).map(|&(_, ip)| ip);
-        let current: BTreeSet<IpAddr> = gateways.iter().copied().chain(neighbours).collect();
-        let fresh = current.iter().filter(|address| !self.hop_index.contains_key(address)).count();
-        if self.hops.len() + fresh > MAX_HOPS {
-            // Those that came and went must not keep new ones out; every index changes its meaning.
-            self.hops.clear();
-            self.hop_index.clear();
-            self.epoch = self.epoch.next();
-        }
-        for address in current {
-            if self.hops.len() < MAX_HOPS && !self.hop_index.contains_key(&address) {
-                self.hop_index.insert(address, HopIndex(self.hops.len() as u32));
-                self.hops.push(address);
-            }
-        }
-        let hops = self.hops.iter().map(|&address| NextHop {
-            address,
-            mac: host.neighbours.get(&(link.index, address)).map(|neighbour| neighbour.mac),
-        });
-        FrontEnd {
-            mac: link.mac,
-            routes,
-            hops: hops.collect(),
-            gateways: gateways.iter().filter_map(|hop| self.hop_index.get(hop).copied()).collect(),
-            hop_index: self.hop_index.clone(),
-        }
     }
 
     /// The domains that are new or changed.
@@ -385,7 +334,8 @@ impl SnapshotBuilder {
         let nats = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
         let facts = EpochFacts {
             hosts: fabric.hosts.iter().map(|host| (host.mtu, host.constant_flow)).collect(),
-            routes: Some(front_end.routes.clone()),
+            front_end: Some(Arc::clone(&front_end.link)),
+            upstream: self.upstream.version,
             leased: nats
                 .flat_map(|nat| &nat.addresses)
                 .filter_map(|lease| v4(lease.ip()))
