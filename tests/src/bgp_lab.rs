@@ -14,6 +14,7 @@ use nvgate::demo::site::{GATEWAY_FRONT_END, SERVICE_PORT};
 
 use crate::run_lab::RunLab;
 use crate::run_lab_host::{Change, change, run};
+use crate::wg_lab::exec;
 
 /// The programs that tests with BIRD need.
 pub const BIRD: [&str; 2] = ["bird", "birdc"];
@@ -304,4 +305,15 @@ pub fn speak_on_front_end(lab: &RunLab, peers: &[String], more: &str) -> Result<
 pub fn ask_internet(vm: &Namespace) -> Result<Answer> {
     let target = SocketAddr::new(INTERNET.into(), SERVICE_PORT);
     Ok(vm.run(|| ask_tcp(target, "hello", Duration::from_millis(700)))??)
+}
+
+/// Packets that the link `eth0` of a namespace has received.
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub fn received(namespace: &Namespace) -> Result<u64> {
+    let text = exec(namespace, "ip -s -j link show dev eth0")?;
+    let links: serde_json::Value = serde_json::from_str(&text)?;
+    links[0]["stats64"]["rx"]["packets"].as_u64().context("a count")
 }

@@ -282,13 +282,13 @@ fn an_operator_sees_peers_and_why_a_route_is_used_with_bird() -> Result<()> {
     let router = Daemon::bird(lab.config(), vm, BIRD_OF_TWO)?;
     let peers: PeersReport = lab.wait("the session is shown", || {
         let report: PeersReport = serde_json::from_str(&said(&lab, "peers --json")?)?;
-        let mine = report.peers.iter().find(|peer| peer.tenant == tenant);
+        let mine = report.peers.iter().find(|peer| peer.tenant.as_deref() == Some(tenant));
         ensure!(mine.is_some_and(|peer| peer.up && peer.ipv4.received == 2), "{report:?}");
         Ok(report)
     })?;
     println!("{}", said(&lab, "peers")?);
     ensure!(peers.peers.len() == 2, "{peers:?}");
-    let of = |tenant: &str| peers.peers.iter().find(|peer| peer.tenant == tenant);
+    let of = |tenant: &str| peers.peers.iter().find(|peer| peer.tenant.as_deref() == Some(tenant));
     let (mine, theirs) = of(tenant).zip(of(other)).with_context(|| format!("{peers:?}"))?;
     ensure!(
         (&*mine.name, &*mine.asn, &*mine.local_asn) == ("router", "65010", "64512"),

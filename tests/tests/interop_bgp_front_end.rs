@@ -11,16 +11,17 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nvgate::admin::bgp::PeersReport;
 use nvgate::admin::health::HealthState;
-use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::ask_tcp;
+use nvgate::demo::lab::{Namespace, kernel_has_ipv6};
 use nvgate::demo::site::INBOUND_PORT;
 use nvgate_tests::bgp_lab::{
-    BIRD, Daemon, FRR, Upstream, ask_internet, established, speak_on_front_end,
+    BIRD, Daemon, FRR, INTERNET, Upstream, ask_internet, established, received, speak_on_front_end,
 };
 use nvgate_tests::run_lab::{PUBLIC, RunLab, binary};
 use nvgate_tests::run_lab_host::{Change, Ended, change, run};
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::exec;
+use nvgate_tests::wg_pings::Pings;
 
 /// Flows that are asked at once; all of them by one of two routers is less likely than 2^-23.
 const FLOWS: usize = 24;
@@ -105,7 +106,11 @@ fn leases_are_announced_while_they_are_served_and_traffic_takes_what_was_learned
             let reached = reaches_inbound(&router.namespace, public)?;
             ensure!(reached == label, "{public} leads to {reached}");
         }
-        ensure!(health(&lab, "front_end bgp up1")?.0 == HealthState::Ok);
+        lab.wait("the session is well", || {
+            let (state, reason) = health(&lab, "front_end bgp up1")?;
+            ensure!(state == HealthState::Ok, "{reason}");
+            Ok(())
+        })?;
         let report = peers(&lab)?;
         let [peer] = &report.peers[..] else { anyhow::bail!("{report:?}") };
         ensure!(peer.tenant.is_none() && peer.up && peer.ipv4.accepted == 1, "{peer:?}");
@@ -215,8 +220,10 @@ fn only_the_right_password_and_the_right_distance_make_a_session() -> Result<()>
     let up = peers(&lab)?.peers.iter().filter(|peer| peer.up).count();
     ensure!(up == 4, "{up} sessions");
 
-    // A new password is taken over, in place of the session.
+    // A new password is taken over by connections that stand: the hold timer ends those that are not
+    // of it any more.
     lab.edit("gateway", "password: between us", "password: among us")?;
+    std::thread::sleep(Duration::from_secs(8));
     lab.wait("the other password is right now", || {
         for (index, (router, bird)) in all().enumerate() {
             let right = !matches!(index % 4, 0 | 3);
@@ -295,7 +302,8 @@ fn a_peer_is_cleared_softly_without_its_session_and_hard_with_it() -> Result<()>
     };
     let before = lab.wait("the session is up", || {
         let peer = peer()?;
-        ensure!(peer.up && peer.ipv4.received == 1, "{peer:?}");
+        // FRR tells us our own, too.
+        ensure!(peer.up && peer.ipv4.accepted == 1, "{peer:?}");
         Ok(peer)
     })?;
     said(&lab, "bgp clear --front-end up1")?;
@@ -393,4 +401,131 @@ fn who_has_the_port_already_is_said_and_the_gateways_own_connections_go_on() -> 
     let kind = refused.map_err(|error| error.kind());
     ensure!(kind == Err(std::io::ErrorKind::ConnectionReset), "{kind:?}");
     Ok(())
+}
+
+#[test]
+fn bfd_moves_flows_to_the_other_upstream_within_half_a_second() -> Result<()> {
+    const TEST: &str = "bfd_moves_flows_to_the_other_upstream_within_half_a_second";
+    if !has_peers(TEST, &BIRD) {
+        return Ok(());
+    }
+    let bfd = ", bfd: {interval_millis: 100, multiplier: 3}";
+    let Some((lab, routers)) = upstreams(TEST, 2, &[bfd, bfd])? else { return Ok(()) };
+    let daemons: Vec<Daemon> =
+        routers.iter().map(|router| router.bird(&lab, "  bfd on;\n")).collect::<Result<_>>()?;
+    let vm = lab.vm("red-web");
+    for (router, bird) in routers.iter().zip(&daemons) {
+        lab.wait("the session is up, with BFD", || {
+            established(bird, &router.namespace)?;
+            let answer = bird.ask(&router.namespace, "show bfd sessions")?;
+            ensure!(answer.contains(" Up "), "{answer}");
+            Ok(())
+        })?;
+    }
+    let takes = |wanted: &str| -> Result<()> {
+        let label = ask_internet(vm)?.label;
+        ensure!(label == wanted, "{label}");
+        Ok(())
+    };
+    for wanted in ["up1", "up2"] {
+        lab.wait("both are used", || takes(wanted))?;
+    }
+    // A ping is one flow: it goes by one of the two, which is the one to fail.
+    let pings = Pings::start(vm, INTERNET)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let carrier = busiest(&routers)?;
+    change(&routers[carrier].namespace, "eth0", &[Change::Down])?;
+    std::thread::sleep(Duration::from_secs(2));
+    let (silence, answered) = pings.end()?;
+    println!("failover: silent for {silence:?}, {answered} answers");
+    ensure!(silence < Duration::from_millis(500), "silent for {silence:?}");
+    for _ in 0..FLOWS {
+        takes(["up2", "up1"][carrier])?;
+    }
+    Ok(())
+}
+
+/// The router that most packets of the last half second came to.
+fn busiest(routers: &[Upstream]) -> Result<usize> {
+    let before: Vec<u64> =
+        routers.iter().map(|router| received(&router.namespace)).collect::<Result<_>>()?;
+    std::thread::sleep(Duration::from_millis(500));
+    let after: Vec<u64> =
+        routers.iter().map(|router| received(&router.namespace)).collect::<Result<_>>()?;
+    let came = before.iter().zip(&after).map(|(before, after)| after - before);
+    came.enumerate().max_by_key(|(_, came)| *came).map(|(index, _)| index).context("a router")
+}
+
+/// The gateway's and the router's IPv6 addresses on the front end.
+const OWN_V6: &str = "2001:db8:fe::1";
+const ROUTER_V6: &str = "2001:db8:fe::21";
+
+#[test]
+fn a_session_over_ipv6_is_signed_near_and_watched_and_carries_both_families() -> Result<()> {
+    const TEST: &str = "a_session_over_ipv6_is_signed_near_and_watched_and_carries_both_families";
+    if !has_peers(TEST, &BIRD) || !kernel_has_ipv6() {
+        return Ok(());
+    }
+    let Some(mut lab) = RunLab::build(TEST, 1)? else { return Ok(()) };
+    let router = Upstream::build(&lab, 1)?;
+    for (namespace, link, address) in
+        [(&lab.site.gateway, "front0", OWN_V6), (&router.namespace, "eth0", ROUTER_V6)]
+    {
+        exec(namespace, &format!("ip address add {address}/64 dev {link} nodad"))?;
+    }
+    let peer = router
+        .peer(
+            ", password: between us, ttl_security: 1, families: [ipv4, ipv6], \
+             bfd: {interval_millis: 100, multiplier: 3}",
+        )
+        .replace(&router.address.to_string(), &format!("'{ROUTER_V6}'"));
+    speak_on_front_end(&lab, &[peer], "")?;
+    lab.edit("red", "tenant: red\n", "tenant: red\nfront_end_prefixes: ['fd00:1::/64']\n")?;
+    lab.start()?;
+    let config = format!(
+        "router id 198.51.100.21;
+protocol device {{}}
+protocol bfd {{
+  interface \"*\" {{ min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }};
+}}
+protocol kernel {{ ipv4 {{ export where source = RTS_BGP; }}; }}
+protocol kernel {{ ipv6 {{ export where source = RTS_BGP; }}; }}
+protocol static {{ ipv4; route 198.18.7.0/24 unreachable; }}
+protocol static {{ ipv6; route 2001:db8:77::/48 unreachable; }}
+protocol bgp upstream {{
+  local {ROUTER_V6} as 65021;
+  neighbor {OWN_V6} as 64512;
+  password \"between us\";
+  ttl security on;
+  bfd on;
+  connect delay time 1;
+  ipv4 {{ import all; export where source = RTS_STATIC; next hop address 198.51.100.21; }};
+  ipv6 {{ import all; export where source = RTS_STATIC; }};
+}}
+"
+    );
+    let bird = Daemon::bird(lab.config(), &router.namespace, &config)?;
+    lab.wait("the session is up, with BFD", || {
+        established(&bird, &router.namespace)?;
+        let answer = bird.ask(&router.namespace, "show bfd sessions")?;
+        ensure!(answer.contains(" Up "), "{answer}");
+        ensure_learned(&router, &PUBLIC)?;
+        let routes = exec(&router.namespace, "ip -6 route show proto bird")?;
+        ensure!(routes.contains(&format!("fd00:1::/64 via {OWN_V6}")), "{routes}");
+        Ok(())
+    })?;
+    lab.wait("both families are learned", || {
+        let report = peers(&lab)?;
+        let [peer] = &report.peers[..] else { anyhow::bail!("{report:?}") };
+        ensure!((peer.ipv4.accepted, peer.ipv6.accepted) == (1, 1), "{peer:?}");
+        ask_internet(lab.vm("red-web"))
+    })?;
+    // Silence ends the session long before its hold timer.
+    change(&router.namespace, "eth0", &[Change::Down])?;
+    lab.wait("BFD ends the session", || {
+        let report = peers(&lab)?;
+        let down = report.peers.first().and_then(|peer| peer.last_down.clone());
+        ensure!(down.is_some_and(|down| down.contains("BFD")), "{report:?}");
+        Ok(())
+    })
 }

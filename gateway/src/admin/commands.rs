@@ -75,6 +75,9 @@ pub async fn serve(
     questions: Questions,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
+    let _removed = Removed(
+        listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_path_buf)),
+    );
     let router = Router::new()
         .route("/v1/bgp/clear", post(clear))
         .route("/v1/drain", post(drain))
@@ -82,6 +85,18 @@ pub async fn serve(
     let server = axum::serve(Bounded::new(listener, Patience::default()), router);
     if let Err(error) = server.with_graceful_shutdown(stop).await {
         tracing::error!(%error, "the control socket ended");
+    }
+}
+
+/// A socket's file, which goes with who listens on it.
+struct Removed(Option<PathBuf>);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // A file that is left is taken for what it is at the next start.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

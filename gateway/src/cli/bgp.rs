@@ -492,7 +492,7 @@ mod tests {
         let text = render_explanation(&samples::explanation());
         assert_eq!(text, include_str!("bgp_explain.golden.txt"));
         let none = ExplainReport {
-            tenant: "red".to_owned(),
+            tenant: Some("red".to_owned()),
             prefix: "10.0.0.0/8".to_owned(),
             advertised: samples::explanation().advertised,
             ..ExplainReport::default()

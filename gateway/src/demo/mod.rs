@@ -125,7 +125,7 @@ fn show(
 }
 
 /// The plan that the gateway will have of the configuration in `directory`.
-fn read_plan(directory: &Path) -> anyhow::Result<Plan> {
+pub(crate) fn read_plan(directory: &Path) -> anyhow::Result<Plan> {
     match prove(&schema::load(directory), &Leases::default(), &Keyring::default()) {
         Ok(proof) => Ok(proof.plan),
         Err(diagnostics) => {

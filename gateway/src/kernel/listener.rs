@@ -41,9 +41,20 @@ pub(super) enum Fault {
         /// What the kernel said.
         reason: String,
     },
+    /// Somebody hears BFD there.
+    #[error(
+        "UDP port {port} is in use, so that BFD hears no router of the front end: stop the other BFD daemon of \
+         this host (`ss -lunp sport = :{port}` shows it)"
+    )]
+    BfdInUse {
+        /// The port.
+        port: u16,
+    },
     /// Anything else.
-    #[error("cannot listen on TCP port {BGP_PORT} of link {link}: {reason}")]
+    #[error("cannot listen on port {port} of link {link}: {reason}")]
     Other {
+        /// The port.
+        port: u16,
         /// The link.
         link: String,
         /// What the kernel said.
@@ -52,13 +63,20 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    fn new(error: &io::Error, link: &str) -> Self {
+    pub(super) fn new(error: &io::Error, link: &str) -> Self {
         if error.kind() == io::ErrorKind::AddrInUse {
             Self::InUse
         } else if error.kind() == io::ErrorKind::PermissionDenied {
             Self::Forbidden
         } else {
-            Self::Other { link: link.to_owned(), reason: error.to_string() }
+            Self::Other { port: BGP_PORT, link: link.to_owned(), reason: error.to_string() }
+        }
+    }
+
+    pub(super) fn of_bfd(error: &io::Error, port: u16, link: &str) -> Self {
+        match error.kind() == io::ErrorKind::AddrInUse {
+            true => Self::BfdInUse { port },
+            false => Self::Other { port, link: link.to_owned(), reason: error.to_string() },
         }
     }
 }

@@ -7,6 +7,7 @@
 //! everything that does not come by the front-end link. Decision 015 says why.
 
 mod connection;
+mod datagrams;
 mod listener;
 mod neighbours;
 mod sockets;

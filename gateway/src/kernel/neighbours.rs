@@ -15,6 +15,8 @@ pub struct Neighbour {
     pub local: Option<IpAddr>,
     /// What holds for its connections.
     pub options: PeerOptions,
+    /// Whether BFD watches it.
+    pub bfd: bool,
 }
 
 /// All neighbours.
@@ -50,6 +52,11 @@ impl Neighbours {
         self.0.iter().filter(fits).max_by_key(|one| one.remote.length())
     }
 
+    /// Whether BFD watches any of this family.
+    pub(super) fn any_bfd(&self, ipv4: bool) -> bool {
+        self.of(ipv4).any(|one| one.bfd)
+    }
+
     /// The TTL that answers every neighbour of a family: what the farthest one needs.
     pub(super) fn ttl(&self, ipv4: bool) -> u8 {
         self.of(ipv4).map(|one| one.options.ttl).max().unwrap_or(u8::MAX)
@@ -70,6 +77,7 @@ mod tests {
             remote: remote.parse().unwrap(),
             local: local.map(|local| local.parse().unwrap()),
             options: PeerOptions { ttl, minimum_ttl, key: None },
+            bfd: false,
         }
     }
 

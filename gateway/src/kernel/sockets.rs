@@ -11,9 +11,10 @@ use nvgate_model::Instant;
 use socket2::Socket;
 
 use super::connection::{Connection, Stage, local, reset};
+use super::datagrams::Datagrams;
 use super::listener::{self, Fault};
 use super::neighbours::Neighbours;
-use crate::endpoint::{CloseReason, Event};
+use crate::endpoint::{CloseReason, Datagram, Event};
 
 /// Connections whose owner is done with them and that send their last words.
 pub const MAX_CLOSING: usize = 64;
@@ -27,7 +28,9 @@ const BATCH: usize = 64;
 const ACCEPTS: usize = 16;
 /// The names of the listeners in the epoll set, IPv4 first; connections have numbers above.
 const LISTENERS: [u64; 2] = [0, 1];
-const FIRST_CONNECTION: u64 = 2;
+/// That of all that hear BFD.
+const BFD: u64 = 2;
+const FIRST_CONNECTION: u64 = 3;
 
 /// A connection. Never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -40,7 +43,9 @@ pub struct Sockets {
     link: String,
     neighbours: Neighbours,
     listeners: [Option<Socket>; 2],
-    faults: [Option<Fault>; 2],
+    datagrams: Datagrams,
+    /// What keeps listeners from being there.
+    faults: Vec<Fault>,
     retry_at: Option<Instant>,
     connections: BTreeMap<SocketId, Connection>,
     closing: VecDeque<SocketId>,
@@ -60,7 +65,8 @@ impl Sockets {
             link: String::new(),
             neighbours: Neighbours::default(),
             listeners: [None, None],
-            faults: [None, None],
+            datagrams: Datagrams::new(),
+            faults: Vec::new(),
             retry_at: None,
             connections: BTreeMap::new(),
             closing: VecDeque::new(),
@@ -90,43 +96,44 @@ impl Sockets {
         for id in broken {
             self.over(id, CloseReason::Reset);
         }
+        // Ports must be free before the next ones bind to them.
+        self.listeners = [None, None];
+        self.datagrams.forget();
         self.listen(now);
     }
 
-    /// Opens the listeners that there should be, each anew, and closes the others.
+    /// Opens the listeners that there should be and that are not there.
     fn listen(&mut self, now: Instant) {
         self.retry_at = None;
+        self.faults.clear();
         for (index, ipv4) in [true, false].into_iter().enumerate() {
-            // Its port must be free before the next one binds to it.
-            self.listeners[index] = None;
-            self.faults[index] = None;
-            if !self.neighbours.any(ipv4) {
+            if self.listeners[index].is_some() || !self.neighbours.any(ipv4) {
                 continue;
             }
             let opened = listener::open(ipv4, &self.link, &self.neighbours).and_then(|listener| {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, LISTENERS[index]);
                 let added = self.epoll.add(&listener, event);
-                added.map_err(|error| Fault::Other {
-                    link: self.link.clone(),
-                    reason: error.to_string(),
-                })?;
+                added.map_err(|error| Fault::new(&error.into(), &self.link))?;
                 Ok(listener)
             });
             match opened {
                 Ok(listener) => self.listeners[index] = Some(listener),
-                Err(fault) => {
-                    tracing::warn!("{fault}");
-                    self.faults[index] = Some(fault);
-                    self.retry_at = Some(now + RETRY);
-                }
+                Err(fault) => self.faults.push(fault),
             }
+        }
+        let families = [true, false].map(|ipv4| self.neighbours.any_bfd(ipv4));
+        let heard = self.datagrams.follow(&self.link, families, (&self.epoll, BFD));
+        self.faults.extend(heard.err());
+        for fault in &self.faults {
+            tracing::warn!("{fault}");
+            self.retry_at = Some(now + RETRY);
         }
     }
 
     /// What keeps neighbours from connecting, with what to do.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        self.faults.iter().flatten().next().map(ToString::to_string)
+        self.faults.first().map(ToString::to_string)
     }
 
     /// What is readable when there is something to take by [`turn`](Self::turn).
@@ -162,6 +169,8 @@ impl Sockets {
         for event in &events[..count] {
             match LISTENERS.iter().position(|name| *name == event.data()) {
                 Some(index) => self.accept(index),
+                // What was heard waits for `poll_datagram`.
+                None if event.data() == BFD => {}
                 None => self.note(SocketId(event.data()), event.events()),
             }
         }
@@ -323,6 +332,20 @@ impl Sockets {
             connection.reset();
         }
         self.forget(id);
+    }
+
+    /// The next packet of BFD that arrived.
+    pub fn poll_datagram(&mut self) -> Option<Datagram> {
+        self.datagrams.poll()
+    }
+
+    /// Sends a packet of BFD from its own address and port.
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not take it.
+    pub fn send_datagram(&mut self, now: Instant, datagram: &Datagram) -> io::Result<()> {
+        self.datagrams.send(now, datagram)
     }
 
     /// Connections with something left to send.

@@ -112,13 +112,6 @@ impl Announcer {
         self.turn(now, speaker);
     }
 
-    /// Everything is forgotten: the place has no peers any more.
-    pub(super) fn forget(&mut self) {
-        self.told.clear();
-        self.waiting.clear();
-        self.look_at = None;
-    }
-
     /// Announces what all workers forward for.
     pub(super) fn turn(&mut self, now: Instant, speaker: &mut Speaker) {
         if self.waiting.is_empty() {
@@ -150,4 +143,101 @@ impl Announcer {
 /// Whether a worker that adopted `adopted`, 0 for nothing yet, is at `generation`, which wraps.
 fn is_reached(adopted: u64, generation: u32) -> bool {
     adopted != 0 && (adopted as u32).wrapping_sub(generation) < 1 << 31
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use nvgate_bgp::speaker::{SpeakerConfig, Start};
+    use nvgate_deploy::host::{HostView, LinkFacts};
+    use nvgate_model::MacAddress;
+
+    use super::*;
+    use crate::demo::site::write_config;
+    use crate::snapshot::SnapshotBuilder;
+
+    const PEER: &str = "    asn: 64512\n    peers: [{name: up, address: 198.51.100.2, asn: 65001, \
+                        import: none, export: none}]\n";
+
+    fn plan(front_end: &str) -> Plan {
+        let directory = tempfile::tempdir().unwrap();
+        write_config(directory.path(), Some(1)).unwrap();
+        let file = directory.path().join("gateway.yaml");
+        let gateway = fs::read_to_string(&file).unwrap();
+        let link = "  link: front0\n";
+        let with = format!("{link}  bgp:\n{PEER}{front_end}");
+        fs::write(file, gateway.replace(link, &with)).unwrap();
+        crate::demo::read_plan(directory.path()).unwrap()
+    }
+
+    fn host(running: bool) -> HostView {
+        let link = |index| LinkFacts {
+            index,
+            mac: MacAddress([2, 0, 0, 0, 0, index as u8]),
+            mtu: 1500,
+            running,
+            addresses: Vec::new(),
+        };
+        let links = [("fabric0".to_owned(), link(1)), ("front0".to_owned(), link(2))];
+        HostView { links: BTreeMap::from(links), ..HostView::default() }
+    }
+
+    fn announced(plan: &Plan, without: Option<&str>, running: bool) -> Vec<String> {
+        let mut served = plan.clone();
+        served.tenants.retain(|tenant| Some(tenant.name.as_str()) != without);
+        let snapshot = SnapshotBuilder::new(1, 7).build(&served, &host(running)).unwrap();
+        let domains: Vec<_> = snapshot.domains().cloned().collect();
+        let announced = Served::of(&snapshot).announced(plan, &domains);
+        announced.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_lease_is_announced_only_while_its_domain_is_there_and_the_link_runs() {
+        let plan = plan("");
+        assert_eq!(announced(&plan, None, true), ["203.0.113.10/32", "203.0.113.20/32"]);
+        assert_eq!(announced(&plan, Some("blue"), true), ["203.0.113.10/32"]);
+        assert!(announced(&plan, None, false).is_empty());
+    }
+
+    #[test]
+    fn an_aggregate_takes_the_place_of_its_leases_as_long_as_it_has_one() {
+        let pools = "  pools: [{name: public, prefixes: 203.0.113.8/29}]\n";
+        let plan = plan(&format!("    announce: {{aggregates: public}}\n{pools}"));
+        assert_eq!(announced(&plan, None, true), ["203.0.113.8/29", "203.0.113.20/32"]);
+        assert_eq!(announced(&plan, Some("red"), true), ["203.0.113.20/32"]);
+        let mut off = plan.clone();
+        off.gateway.front_end.bgp.as_mut().unwrap().announce.addresses = false;
+        assert_eq!(announced(&off, None, true), ["203.0.113.8/29"]);
+    }
+
+    #[test]
+    fn what_is_new_waits_for_every_worker_and_what_is_gone_for_none() {
+        let workers: Vec<Arc<WorkerCounters>> = vec![Arc::default(), Arc::default()];
+        let mut announcer = Announcer::new(workers.clone());
+        let now = Instant(1);
+        let mut speaker = Speaker::new(SpeakerConfig::default(), now, 7, Start::Cold);
+        let served = |generation| Served { generation, ..Served::default() };
+        let both: BTreeSet<Prefix> =
+            ["203.0.113.10/32", "203.0.113.20/32"].map(|text| text.parse().unwrap()).into();
+        let one: BTreeSet<Prefix> = both.iter().copied().take(1).collect();
+
+        announcer.follow(now, &served(3), &one, &mut speaker);
+        workers[0].adopted.set(3);
+        announcer.turn(now, &mut speaker);
+        assert!(announcer.told.is_empty() && announcer.due().is_some());
+        announcer.follow(now, &served(4), &both, &mut speaker);
+        workers[1].adopted.set(3);
+        announcer.turn(now, &mut speaker);
+        assert_eq!(announcer.told, one, "the first one waits for its own snapshot only");
+        for worker in &workers {
+            worker.adopted.set(5);
+        }
+        announcer.turn(now, &mut speaker);
+        assert_eq!((&announcer.told, announcer.due()), (&both, None));
+        announcer.follow(now, &served(6), &one, &mut speaker);
+        assert_eq!(announcer.told, one);
+        assert!(is_reached(1, u32::MAX), "generations wrap");
+    }
 }

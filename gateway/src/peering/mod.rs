@@ -189,11 +189,9 @@ impl Peering {
     fn follow_front_end(&mut self, now: Instant, plan: &Plan) {
         let spoken = plan.gateway.front_end.bgp.is_some();
         self.learned.follow_upstream(spoken);
-        if spoken {
-            let wanted = self.served.announced(plan, &self.all);
-            self.announcer.follow(now, &self.served, &wanted, &mut self.speaker);
-        } else {
-            self.announcer.forget();
+        let wanted = self.served.announced(plan, &self.all);
+        self.announcer.follow(now, &self.served, &wanted, &mut self.speaker);
+        if !spoken {
             self.hops.forget(Place::FrontEnd);
         }
     }
@@ -332,7 +330,7 @@ impl Application for Peering {
                 break;
             }
         }
-        for (peer, state) in self.watch.turn(now, endpoints) {
+        for (peer, state) in self.watch.turn(now, endpoints, &mut self.sockets) {
             self.speaker.handle_bfd(now, peer, state);
         }
         self.send(now, endpoints);

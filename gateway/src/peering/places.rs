@@ -159,6 +159,7 @@ pub(super) fn neighbours(plan: &Plan) -> Neighbours {
             remote: remote(peer),
             local: peer.config.local_address,
             options: options(&peer.config),
+            bfd: peer.bfd.is_some(),
         })
         .collect()
 }

@@ -193,3 +193,112 @@ impl FrontEnd {
         self.learned.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORT: &str = "198.51.100.254";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn port(gateway: Option<&str>) -> FrontEndRoute {
+        FrontEndRoute::Port { gateway: gateway.map(ip), mtu: 1500 }
+    }
+
+    /// A front end with 198.51.100.0/24 on its link.
+    fn front_end(
+        kernel: &[(&str, FrontEndRoute)],
+        learned: &[(&str, Option<&[&str]>)],
+    ) -> FrontEnd {
+        let mut routes = Fib::default();
+        routes.insert("198.51.100.0/24".parse().unwrap(), port(None));
+        for (prefix, route) in kernel {
+            routes.insert(prefix.parse().unwrap(), *route);
+        }
+        let mut table = SharedFib::default();
+        for (prefix, hops) in learned {
+            let route = match hops {
+                Some(hops) => UpstreamRoute::Via(hops.iter().map(|hop| ip(hop)).collect()),
+                None => UpstreamRoute::Discard,
+            };
+            table.insert(prefix.parse().unwrap(), route);
+        }
+        FrontEnd {
+            mac: MacAddress([2, 0, 0, 0, 0, 1]),
+            link: Arc::new(FrontEndLink { running: true, addresses: Vec::new(), routes }),
+            learned: table,
+            hops: Vec::new(),
+            gateways: Vec::new(),
+            hop_index: HashMap::new(),
+        }
+    }
+
+    fn next(front_end: &FrontEnd, to: &str) -> Result<String, DropReason> {
+        front_end.path(ip(to), 0).map(|path| path.next.to_string())
+    }
+
+    #[test]
+    fn the_longest_prefix_counts_and_the_kernels_of_two_alike() {
+        let front_end = front_end(
+            &[("0.0.0.0/0", port(Some(PORT))), ("192.0.2.0/24", FrontEndRoute::Elsewhere)],
+            &[
+                ("0.0.0.0/0", Some(&["198.51.100.2"])),
+                ("203.0.112.0/20", Some(&["198.51.100.3"])),
+                ("192.0.2.0/24", Some(&["198.51.100.3"])),
+                ("192.0.2.128/25", Some(&["198.51.100.3"])),
+                ("203.0.113.0/24", None),
+            ],
+        );
+        let next = |to| next(&front_end, to);
+        assert_eq!(next("8.8.8.8"), Ok(PORT.to_owned()));
+        assert_eq!(next("203.0.112.1"), Ok("198.51.100.3".to_owned()));
+        assert_eq!(next("198.51.100.9"), Ok("198.51.100.9".to_owned()));
+        assert_eq!(next("192.0.2.1"), Err(DropReason::FrontEndNoRoute));
+        assert_eq!(next("192.0.2.129"), Ok("198.51.100.3".to_owned()));
+        assert_eq!(next("203.0.113.1"), Err(DropReason::Blackhole));
+    }
+
+    #[test]
+    fn a_learned_default_route_goes_before_one_by_another_link() {
+        let learned: &[(&str, Option<&[&str]>)] = &[("0.0.0.0/0", Some(&["198.51.100.2"]))];
+        let by_management = front_end(&[("0.0.0.0/0", FrontEndRoute::Elsewhere)], learned);
+        assert_eq!(next(&by_management, "8.8.8.8"), Ok("198.51.100.2".to_owned()));
+        assert_eq!(next(&front_end(&[], learned), "8.8.8.8"), Ok("198.51.100.2".to_owned()));
+        assert_eq!(next(&front_end(&[], &[]), "8.8.8.8"), Err(DropReason::FrontEndNoRoute));
+    }
+
+    #[test]
+    fn a_next_hop_is_found_by_the_kernels_routes_and_never_by_a_default_route() {
+        let kernel = [("0.0.0.0/0", port(Some(PORT))), ("10.9.0.0/16", port(Some("198.51.100.7")))];
+        let learned: &[(&str, Option<&[&str]>)] = &[
+            ("192.0.2.0/24", Some(&["10.9.0.1"])),
+            ("203.0.113.0/24", Some(&["10.8.0.1", "198.51.100.5"])),
+            ("203.0.114.0/24", Some(&["10.8.0.1"])),
+        ];
+        let front_end = front_end(&kernel, learned);
+        let next = |to| next(&front_end, to).unwrap();
+        assert_eq!(next("192.0.2.1"), "198.51.100.7");
+        assert_eq!(next("203.0.113.1"), "198.51.100.5", "the only one that is reached");
+        assert_eq!(next("203.0.114.1"), PORT, "as if it were not there");
+        assert_eq!(front_end.link.reaches(ip("198.51.100.5")), Some(true));
+        assert_eq!(front_end.link.reaches(ip("10.9.0.1")), Some(false));
+        assert_eq!(front_end.link.reaches(ip("10.8.0.1")), None);
+    }
+
+    #[test]
+    fn flows_spread_evenly_and_each_keeps_its_router() {
+        let hops: &[&str] = &["198.51.100.2", "198.51.100.3", "198.51.100.4"];
+        let front_end = front_end(&[], &[("0.0.0.0/0", Some(hops))]);
+        let mut seen = HashMap::new();
+        for flow in (0..3000_u64).map(|flow| flow * (u64::MAX / 3000)) {
+            let path = front_end.path(ip("8.8.8.8"), flow).unwrap();
+            assert_eq!(front_end.path(ip("8.8.8.8"), flow), Ok(path));
+            *seen.entry(path.next).or_insert(0) += 1;
+        }
+        assert_eq!(seen.len(), 3);
+        assert!(seen.values().all(|count| (999..=1001).contains(count)), "{seen:?}");
+    }
+}
