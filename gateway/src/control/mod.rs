@@ -37,7 +37,7 @@ use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
 use crate::io::packet::{OpenError, Waker};
 use crate::peering::{Asked, LearntBox, Peering, Questions, Ties};
-use crate::snapshot::{BuildError, SnapshotBuilder};
+use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
 use crate::worker::Published;
 
 pub use config::ConfigError;
@@ -347,10 +347,14 @@ impl Control {
     /// Builds and publishes a snapshot of what is known now.
     fn publish(&mut self, plan: &Plan, view: &HostView) -> Result<(), BuildError> {
         let snapshot = self.builder.build(plan, view)?;
+        self.give_out(snapshot);
+        Ok(())
+    }
+
+    fn give_out(&self, snapshot: Snapshot) {
         self.shared.published.store(Arc::new(snapshot));
         self.workers.wake();
         self.speaker_waker.wake();
-        Ok(())
     }
 
     async fn follow_host(&mut self, view: &HostView) -> Result<(), StartError> {
@@ -374,11 +378,16 @@ impl Control {
     /// Builds what neighbours taught into their domains' routes.
     fn learn(&mut self) {
         let (domains, upstream) = self.learnt.take();
-        for (domain, routes) in domains {
-            self.builder.learn(domain, routes);
+        for (domain, changes) in domains {
+            self.builder.learn(domain, changes);
         }
-        self.builder.learn_upstream(upstream);
-        self.publish_again();
+        if upstream.is_empty() {
+            let snapshot = self.builder.relearned(&self.shared.published.load());
+            self.give_out(snapshot);
+        } else {
+            self.builder.learn_upstream(upstream);
+            self.publish_again();
+        }
     }
 
     fn publish_again(&mut self) {

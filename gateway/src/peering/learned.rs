@@ -1,6 +1,5 @@
 //! What neighbours taught, on its way to control: changes wait for a moment so that a storm of them
-//! is one, and what control has not fetched yet is replaced by what holds later. A domain's routes
-//! go whole; those of the front end, of which there may be a million, by what changed.
+//! is one, and what control has not fetched yet is replaced by what holds later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +7,10 @@ use std::time::Duration;
 
 use nvgate_bgp::rib::Reach;
 use nvgate_bgp::speaker::{Place, Speaker};
-use nvgate_model::{DomainSlot, Instant, Prefix, RoutingDomainId};
+use nvgate_model::{DomainSlot, Instant, RoutingDomainId};
 use tokio::sync::Notify;
 
-use crate::snapshot::{Domain, LearnedRoute, LearnedRoutes, UpstreamChanges};
+use crate::snapshot::{Domain, LearnedChanges, LearnedRoute};
 
 /// How long a change waits for others.
 const COALESCE: Duration = Duration::from_millis(40);
@@ -20,11 +19,10 @@ const UPSTREAM_REST: Duration = Duration::from_millis(200);
 /// Prefixes of the front end handed on at once; more follow in the next turns.
 const UPSTREAM_BATCH: usize = 16_384;
 
-/// The learned routes of one domain, whole.
-pub type Learnt = (RoutingDomainId, Arc<LearnedRoutes>);
+/// What changed of the learned routes of one domain.
+pub type Learnt = (RoutingDomainId, LearnedChanges);
 
-/// Where learned routes wait for control: those of each domain once, and each changed prefix of the
-/// front end once.
+/// Where learned routes wait for control: each changed prefix of a domain or the front end once.
 #[derive(Debug, Default)]
 pub struct LearntBox {
     waiting: Mutex<Waiting>,
@@ -33,24 +31,17 @@ pub struct LearntBox {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    domains: BTreeMap<RoutingDomainId, Arc<LearnedRoutes>>,
-    upstream: UpstreamChanges,
+    domains: BTreeMap<RoutingDomainId, LearnedChanges>,
+    upstream: LearnedChanges,
 }
 
 impl LearntBox {
-    fn put(&self, (domain, routes): Learnt) {
-        self.fill(|waiting| drop(waiting.domains.insert(domain, routes)));
+    fn put(&self, (domain, changes): Learnt) {
+        self.fill(|waiting| waiting.domains.entry(domain).or_default().add(changes));
     }
 
-    fn put_upstream(&self, changes: BTreeMap<Prefix, Option<LearnedRoute>>) {
-        self.fill(|waiting| waiting.upstream.routes.extend(changes));
-    }
-
-    /// Everything that the front end taught goes.
-    fn forget_upstream(&self) {
-        self.fill(|waiting| {
-            waiting.upstream = UpstreamChanges { anew: true, routes: BTreeMap::new() };
-        });
+    fn put_upstream(&self, changes: LearnedChanges) {
+        self.fill(|waiting| waiting.upstream.add(changes));
     }
 
     fn fill(&self, with: impl FnOnce(&mut Waiting)) {
@@ -65,7 +56,7 @@ impl LearntBox {
 
     /// Takes everything.
     #[must_use]
-    pub fn take(&self) -> (Vec<Learnt>, UpstreamChanges) {
+    pub fn take(&self) -> (Vec<Learnt>, LearnedChanges) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let Waiting { domains, upstream } = std::mem::take(&mut *waiting);
         (domains.into_iter().collect(), upstream)
@@ -75,7 +66,8 @@ impl LearntBox {
 /// The learned routes of all places, as the speaker last said.
 #[derive(Debug)]
 pub(super) struct Learned {
-    routes: BTreeMap<DomainSlot, LearnedRoutes>,
+    /// The domains that learned something.
+    taught: BTreeSet<DomainSlot>,
     changed: BTreeSet<DomainSlot>,
     due: Option<Instant>,
     upstream_due: Option<Instant>,
@@ -89,7 +81,7 @@ pub(super) struct Learned {
 impl Learned {
     pub(super) const fn new(out: Arc<LearntBox>) -> Self {
         Self {
-            routes: BTreeMap::new(),
+            taught: BTreeSet::new(),
             changed: BTreeSet::new(),
             due: None,
             upstream_due: None,
@@ -132,26 +124,24 @@ impl Learned {
         }
         self.due = None;
         for slot in std::mem::take(&mut self.changed) {
-            let routes = self.routes.entry(slot).or_default();
+            let mut changes = LearnedChanges::default();
             while let Some(change) = speaker.poll_change(Place::Domain(slot)) {
-                match learned(change.now) {
-                    Some(route) => routes.insert(change.prefix, route),
-                    None => routes.remove(&change.prefix),
-                };
+                changes.routes.insert(change.prefix, learned(change.now));
             }
             if let Some(domain) = domains.get(&slot) {
-                self.out.put((domain.id, Arc::new(routes.clone())));
+                self.taught.insert(slot);
+                self.out.put((domain.id, changes));
             }
         }
     }
 
     fn flush_upstream(&mut self, now: Instant, speaker: &mut Speaker) {
         self.upstream_rests = now + UPSTREAM_REST;
-        let mut changes = BTreeMap::new();
+        let mut changes = LearnedChanges::default();
         self.upstream_due = loop {
             let Some(change) = speaker.poll_change(Place::FrontEnd) else { break None };
-            changes.insert(change.prefix, learned(change.now));
-            if changes.len() >= UPSTREAM_BATCH {
+            changes.routes.insert(change.prefix, learned(change.now));
+            if changes.routes.len() >= UPSTREAM_BATCH {
                 break Some(now);
             }
         };
@@ -164,15 +154,15 @@ impl Learned {
     /// The domain has no neighbours any more.
     pub(super) fn forget(&mut self, slot: DomainSlot, domain: RoutingDomainId) {
         self.changed.remove(&slot);
-        if self.routes.remove(&slot).is_some_and(|routes| !routes.is_empty()) {
-            self.out.put((domain, Arc::default()));
+        if self.taught.remove(&slot) {
+            self.out.put((domain, LearnedChanges::nothing()));
         }
     }
 
     /// Whether the front end has neighbours.
     pub(super) fn follow_upstream(&mut self, has: bool) {
         if self.has_upstream && !has {
-            self.out.forget_upstream();
+            self.out.put_upstream(LearnedChanges::nothing());
         }
         self.has_upstream = has;
     }

@@ -18,7 +18,7 @@ const LENGTHS: [usize; 2] = [33, 129];
 #[derive(Clone, Debug)]
 pub struct SharedFib<T> {
     /// Unallocated while the table is empty.
-    shards: Vec<Arc<BTreeMap<Prefix, T>>>,
+    shards: Vec<Option<Arc<BTreeMap<Prefix, T>>>>,
     /// Prefixes of each length.
     lengths: [Vec<u32>; 2],
     hasher: RandomState,
@@ -38,10 +38,11 @@ impl<T: Clone> SharedFib<T> {
     /// Puts `value` at `prefix` and returns what was there.
     pub fn insert(&mut self, prefix: Prefix, value: T) -> Option<T> {
         if self.shards.is_empty() {
-            self.shards.resize_with(SHARDS, Arc::default);
+            self.shards.resize_with(SHARDS, || None);
         }
         let shard = self.shard(prefix);
-        let before = Arc::make_mut(self.shards.get_mut(shard)?).insert(prefix, value);
+        let shard = self.shards.get_mut(shard)?.get_or_insert_default();
+        let before = Arc::make_mut(shard).insert(prefix, value);
         if before.is_none() {
             self.count(prefix, 1);
         }
@@ -51,11 +52,13 @@ impl<T: Clone> SharedFib<T> {
     /// Takes away what is at `prefix`.
     pub fn remove(&mut self, prefix: Prefix) -> Option<T> {
         let shard = self.shard(prefix);
-        let shard = self.shards.get_mut(shard)?;
-        if !shard.contains_key(&prefix) {
-            return None;
+        let place = self.shards.get_mut(shard)?;
+        let shard = place.as_mut().filter(|shard| shard.contains_key(&prefix))?;
+        let shard = Arc::make_mut(shard);
+        let before = shard.remove(&prefix)?;
+        if shard.is_empty() {
+            *place = None;
         }
-        let before = Arc::make_mut(shard).remove(&prefix)?;
         self.count(prefix, -1);
         Some(before)
     }
@@ -82,9 +85,17 @@ impl<T> SharedFib<T> {
         let lengths = self.lengths[usize::from(address.is_ipv6())].iter().enumerate().rev();
         lengths.filter(|(_, count)| **count > 0).find_map(|(length, _)| {
             let prefix = Prefix::containing(address, length as u8).ok()?;
-            let value = self.shards.get(self.shard(prefix))?.get(&prefix)?;
-            Some((prefix, value))
+            self.exact(prefix).map(|value| (prefix, value))
         })
+    }
+
+    /// What stands at exactly this prefix.
+    #[must_use]
+    pub fn exact(&self, prefix: Prefix) -> Option<&T> {
+        if self.shards.is_empty() {
+            return None;
+        }
+        self.shards.get(self.shard(prefix))?.as_ref()?.get(&prefix)
     }
 
     /// How many prefixes there are.

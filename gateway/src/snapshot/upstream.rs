@@ -2,23 +2,12 @@
 //! table that snapshots share; where their next hops lie is decided anew for each lookup, by the
 //! kernel's routes alone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use nvgate_model::Prefix;
-
-use super::learned::{LearnedRoute, MAX_NEXT_HOPS};
+use super::learned::{LearnedChanges, LearnedRoute, MAX_NEXT_HOPS};
 use super::shared_fib::SharedFib;
-
-/// What became of prefixes: a route now, or none.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct UpstreamChanges {
-    /// Whether everything that was learned before goes first.
-    pub anew: bool,
-    /// The prefixes that changed.
-    pub routes: BTreeMap<Prefix, Option<LearnedRoute>>,
-}
 
 /// What a learned route of the front end leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,16 +28,8 @@ pub(super) struct Upstream {
     pub(super) version: u64,
 }
 
-impl UpstreamChanges {
-    /// Whether nothing changes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        !self.anew && self.routes.is_empty()
-    }
-}
-
 impl Upstream {
-    pub(super) fn learn(&mut self, changes: UpstreamChanges) {
+    pub(super) fn learn(&mut self, changes: LearnedChanges) {
         if changes.is_empty() {
             return;
         }
@@ -105,9 +86,9 @@ mod tests {
         Some(LearnedRoute::Via(hops.iter().map(|hop| hop.parse().unwrap()).collect()))
     }
 
-    fn changes(routes: &[(&str, Option<LearnedRoute>)]) -> UpstreamChanges {
+    fn changes(routes: &[(&str, Option<LearnedRoute>)]) -> LearnedChanges {
         let routes = routes.iter().map(|(prefix, route)| (prefix.parse().unwrap(), route.clone()));
-        UpstreamChanges { anew: false, routes: routes.collect() }
+        LearnedChanges { anew: false, routes: routes.collect() }
     }
 
     #[test]
@@ -126,9 +107,9 @@ mod tests {
         upstream.learn(changes(&[("0.0.0.0/0", via(&["198.51.100.4"])), ("192.0.2.0/24", None)]));
         assert_eq!(hops(&upstream), ["198.51.100.4"]);
         let version = upstream.version;
-        upstream.learn(UpstreamChanges::default());
+        upstream.learn(LearnedChanges::default());
         assert_eq!(upstream.version, version, "nothing is no change");
-        upstream.learn(UpstreamChanges { anew: true, ..changes(&[]) });
+        upstream.learn(LearnedChanges { anew: true, ..changes(&[]) });
         assert!(hops(&upstream).is_empty() && upstream.routes.is_empty());
     }
 }

@@ -25,13 +25,13 @@ use nvgate_nvgre::replicate::ReplicationList;
 use nvgate_packet::headers::Family;
 use nvgate_packet::rewrite::Socket;
 
-use routes::{add_learned, build_fib};
+use routes::build_routes;
 use sites::{SiteNumbers, routes_up, tunnel_sockets};
 
-use super::upstream::{Upstream, UpstreamChanges};
+use super::upstream::Upstream;
 use super::{
-    Domain, Fabric, Fib, FrontEnd, FrontEndLink, HopIndex, LearnedRoutes, ProviderHost, Site,
-    SiteIndex, Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
+    Domain, Fabric, Fib, FrontEnd, FrontEndLink, HopIndex, LearnedChanges, LearnedRoute, Owners,
+    ProviderHost, Site, SiteIndex, Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
 };
 use crate::counters::DomainCounters;
 
@@ -72,7 +72,6 @@ struct Known {
     domain: Arc<Domain>,
     /// Which customer routes led somewhere, by their position in the plan.
     routes_up: Vec<bool>,
-    learned: Arc<LearnedRoutes>,
     budgets: BTreeMap<IpAddr, Arc<Budget>>,
 }
 
@@ -104,8 +103,9 @@ pub struct SnapshotBuilder {
     hop_index: HashMap<IpAddr, HopIndex>,
     sites: SiteNumbers,
     /// What neighbours taught, for domains that have such routes.
-    learned: HashMap<RoutingDomainId, Arc<LearnedRoutes>>,
-    nothing_learned: Arc<LearnedRoutes>,
+    learned: HashMap<RoutingDomainId, BTreeMap<Prefix, LearnedRoute>>,
+    /// The domains of which routes changed since the last snapshot.
+    touched: BTreeSet<RoutingDomainId>,
     upstream: Upstream,
 }
 
@@ -127,28 +127,51 @@ impl SnapshotBuilder {
             hop_index: HashMap::new(),
             sites: SiteNumbers::default(),
             learned: HashMap::new(),
-            nothing_learned: Arc::default(),
+            touched: BTreeSet::new(),
             upstream: Upstream::default(),
         }
     }
 
-    /// What neighbours in a domain teach, in place of what they taught before; the next snapshot has
-    /// it.
-    pub fn learn(&mut self, domain: RoutingDomainId, routes: Arc<LearnedRoutes>) {
+    /// What neighbours in a domain teach; the next snapshot has it.
+    pub fn learn(&mut self, domain: RoutingDomainId, changes: LearnedChanges) {
+        if let Some(known) = self.known.get_mut(&domain) {
+            known.domain = Arc::new(learn(&known.domain, &changes));
+            self.touched.insert(domain);
+        }
+        let routes = self.learned.entry(domain).or_default();
+        if changes.anew {
+            routes.clear();
+        }
+        for (prefix, route) in changes.routes {
+            match route {
+                Some(route) => drop(routes.insert(prefix, route)),
+                None => drop(routes.remove(&prefix)),
+            }
+        }
         if routes.is_empty() {
             self.learned.remove(&domain);
-        } else {
-            self.learned.insert(domain, routes);
         }
     }
 
-    /// What routers of the front end teach; the next snapshot has it.
-    pub fn learn_upstream(&mut self, changes: UpstreamChanges) {
-        self.upstream.learn(changes);
+    /// The snapshot after `previous`, the last one built, if nothing but what domains learned changed
+    /// since.
+    pub fn relearned(&mut self, previous: &Snapshot) -> Snapshot {
+        let mut next = previous.clone();
+        self.generation = self.generation.next();
+        next.generation = self.generation;
+        for domain in std::mem::take(&mut self.touched) {
+            if let Some(known) = self.known.get(&domain)
+                && let Some(place) = next.domains.get_mut(known.domain.slot.0 as usize)
+            {
+                *place = Some(Arc::clone(&known.domain));
+            }
+        }
+        next
     }
 
-    fn learned(&self, domain: RoutingDomainId) -> &Arc<LearnedRoutes> {
-        self.learned.get(&domain).unwrap_or(&self.nothing_learned)
+    /// What routers of the front end teach; the next snapshot has it.
+    pub fn learn_upstream(&mut self, changes: LearnedChanges) {
+        self.upstream.learn(changes);
     }
 
     /// Whether any domain has sites.
@@ -183,6 +206,7 @@ impl SnapshotBuilder {
         self.known.retain(|id, _| kept.contains(id));
         self.learned.retain(|id, _| kept.contains(id));
         self.known.extend(rebuilt);
+        self.touched.clear();
         self.generation = self.generation.next();
         Ok(self.assemble(plan, fabric, front_end))
     }
@@ -226,7 +250,6 @@ impl SnapshotBuilder {
             let unchanged = |before: &Known| {
                 before.plan == *tenant
                     && before.routes_up == routes_up(tenant, &before.domain.sites)
-                    && Arc::ptr_eq(&before.learned, self.learned(tenant.routing_domain))
             };
             if before.is_some_and(unchanged) {
                 continue;
@@ -254,9 +277,10 @@ impl SnapshotBuilder {
     ) -> Result<Known, BuildError> {
         let routes_up = routes_up(plan, &sites);
         let lookup = self.build_lookup(plan)?;
-        let learned = Arc::clone(self.learned(plan.routing_domain));
-        let configured = build_fib(plan, &lookup, &routes_up)?;
-        let (fib, origins, hop_sets) = add_learned(plan, &configured, &lookup, &learned);
+        let mut routes = build_routes(plan, &lookup, &routes_up)?;
+        for (prefix, route) in self.learned.get(&plan.routing_domain).into_iter().flatten() {
+            routes.learn(&lookup, *prefix, Some(route));
+        }
         let mut budgets = BTreeMap::new();
         for customer in plan.endpoints.iter().flat_map(|endpoint| &endpoint.customer_addresses) {
             let limit = plan.limits.sessions_per_customer;
@@ -276,27 +300,22 @@ impl SnapshotBuilder {
             let customer = customers.iter().find(|customer| customer.ip().is_ipv4());
             budgets.get(&customer.or(customers.first())?.ip()).cloned()
         });
+        let customer_sessions = budgets.iter().filter_map(|(address, budget)| match address {
+            IpAddr::V4(v4) => Some((*v4, Arc::clone(budget))),
+            IpAddr::V6(_) => None,
+        });
         let domain = Domain {
             slot,
             generation: before.map_or(Generation::FIRST, |before| before.domain.generation.next()),
             tenant: plan.name.clone(),
             id: plan.routing_domain,
             subnets: build_subnets(plan, &lookup),
-            fib,
-            hop_sets,
-            configured,
-            origins,
+            routes,
             nat: build_nat(plan, before),
-            front_end_prefixes: plan.front_end_prefixes.clone(),
+            front_end_prefixes: plan.front_end_prefixes.clone().into(),
             sessions,
             endpoint_sessions: endpoint_budgets.collect(),
-            customer_sessions: budgets
-                .iter()
-                .filter_map(|(address, budget)| match address {
-                    IpAddr::V4(v4) => Some((*v4, Arc::clone(budget))),
-                    IpAddr::V6(_) => None,
-                })
-                .collect(),
+            customer_sessions: Arc::new(customer_sessions.collect()),
             interest: before
                 .map_or_else(Arc::default, |before| Arc::clone(&before.domain.interest)),
             punts_per_sec: plan.limits.punts_per_sec,
@@ -305,11 +324,11 @@ impl SnapshotBuilder {
                 Some(before) => Arc::clone(&before.domain.counters),
                 None => (0..self.workers).map(|_| DomainCounters::default()).collect(),
             },
-            lookup,
-            sites,
+            lookup: Arc::new(lookup),
+            sites: sites.into(),
         };
         let domain = Arc::new(domain);
-        Ok(Known { plan: plan.clone(), domain, routes_up, learned, budgets })
+        Ok(Known { plan: plan.clone(), domain, routes_up, budgets })
     }
 
     fn build_lookup(&self, plan: &TenantPlan) -> Result<LookupTable, BuildError> {
@@ -367,7 +386,7 @@ impl SnapshotBuilder {
             if let Some(nat) = &known.domain.nat {
                 public_v4.extend(nat.addresses().iter().map(|&address| (address, slot)));
             }
-            for &prefix in &known.domain.front_end_prefixes {
+            for &prefix in &*known.domain.front_end_prefixes {
                 public_prefixes.insert(prefix, slot);
             }
             sockets.extend(tunnel_sockets(&known.plan, slot, &known.domain.sites));
@@ -383,29 +402,38 @@ impl SnapshotBuilder {
             let first = addresses.entry(socket.ip()).or_insert(spec.domain);
             *first = (*first).min(spec.domain);
         }
+        let pools = plan.gateway.front_end.pools.iter();
         Snapshot {
             generation: self.generation,
             epoch: self.epoch,
             workers: self.workers,
             gateway_mac: plan.gateway.gateway_mac,
-            fabric,
-            front_end,
-            pools: plan
-                .gateway
-                .front_end
-                .pools
-                .iter()
-                .flat_map(|pool| pool.prefixes.iter().copied())
-                .collect(),
+            fabric: Arc::new(fabric),
+            front_end: Arc::new(front_end),
+            pools: pools.flat_map(|pool| pool.prefixes.iter().copied()).collect(),
             domains,
-            vsids,
-            tunnel_addresses: addresses,
-            tunnel_sockets: sockets,
-            tunnels,
-            public_v4,
-            public_prefixes,
+            owners: Arc::new(Owners {
+                vsids,
+                tunnel_addresses: addresses,
+                tunnel_sockets: sockets,
+                tunnels,
+                public_v4,
+                public_prefixes,
+            }),
         }
     }
+}
+
+/// The domain with other routes.
+fn learn(domain: &Domain, changes: &LearnedChanges) -> Domain {
+    let mut routes = domain.routes.clone();
+    if changes.anew {
+        routes.forget();
+    }
+    for (&prefix, route) in &changes.routes {
+        routes.learn(&domain.lookup, prefix, route.as_ref());
+    }
+    Domain { generation: domain.generation.next(), routes, ..domain.clone() }
 }
 
 fn link<'h>(
@@ -461,7 +489,7 @@ fn provider_host(
     }
 }
 
-fn build_subnets(plan: &TenantPlan, lookup: &LookupTable) -> Vec<Subnet> {
+fn build_subnets(plan: &TenantPlan, lookup: &LookupTable) -> Arc<[Subnet]> {
     let subnets = plan.subnets.iter().map(|subnet| Subnet {
         name: subnet.name.clone(),
         vsid: subnet.vsid,
