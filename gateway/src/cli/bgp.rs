@@ -472,6 +472,7 @@ mod tests {
         (peers[1].state, peers[1].since_secs) = ("Connect".to_owned(), None);
         let expected = include_str!("bgp_peers.golden.txt");
         assert_eq!(render_peers(&peers), expected);
+        assert!(render_peers(&[samples::transit()]).contains("(front end)  transit"));
         assert_eq!(render_peers(&[]), "nobody has a BGP peer\n");
     }
 

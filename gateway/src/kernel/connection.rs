@@ -118,11 +118,14 @@ impl Connection {
 
     /// Reads what is there; none: it is over, with the reason.
     pub(super) fn read(&mut self, to: &mut [u8]) -> Result<usize, CloseReason> {
-        match self.socket.read(to) {
-            Ok(0) => Err(CloseReason::Finished),
-            Ok(count) => Ok(count),
-            Err(error) if is_later(&error) => Ok(0),
-            Err(error) => Err(broken(&error)),
+        loop {
+            match self.socket.read(to) {
+                Ok(0) => return Err(CloseReason::Finished),
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+                Err(error) => return Err(broken(&error)),
+            }
         }
     }
 
@@ -133,7 +136,7 @@ impl Connection {
             match self.socket.write(&from[written..]) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_later(&error) => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.blocked = true;
                     break;
                 }
@@ -179,10 +182,6 @@ pub(super) fn reset(socket: &Socket) {
 /// The own address of a socket, as it is meant: without IPv4 in IPv6.
 pub(super) fn local(socket: &Socket) -> Option<SocketAddr> {
     socket.local_addr().ok()?.as_socket()
-}
-
-fn is_later(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 fn refused(error: &io::Error) -> CloseReason {

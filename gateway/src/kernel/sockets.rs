@@ -168,7 +168,7 @@ impl Sockets {
         };
         for event in &events[..count] {
             match LISTENERS.iter().position(|name| *name == event.data()) {
-                Some(index) => self.accept(index),
+                Some(index) => self.accept(now, index),
                 // What was heard waits for `poll_datagram`.
                 None if event.data() == BFD => {}
                 None => self.note(SocketId(event.data()), event.events()),
@@ -212,14 +212,18 @@ impl Sockets {
         }
     }
 
-    fn accept(&mut self, index: usize) {
+    fn accept(&mut self, now: Instant, index: usize) {
         for _ in 0..ACCEPTS {
             let Some(listener) = &self.listeners[index] else { return };
             let socket = match listener.accept() {
                 Ok((socket, _)) => socket,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
-                    tracing::debug!(%error, "a BGP connection is lost before it is taken");
+                    // Without it nothing asks for the descriptors that are missing, again and again.
+                    self.listeners[index] = None;
+                    self.faults.push(Fault::new(&error, &self.link));
+                    self.retry_at = Some(now + RETRY);
                     return;
                 }
             };

@@ -36,6 +36,20 @@ impl Served {
         }
     }
 
+    /// Which of the link's own addresses the kernel is kept from, so that it speaks with nobody there.
+    pub(super) fn clash(&self, plan: &Plan) -> Option<String> {
+        plan.gateway.front_end.bgp.as_ref()?;
+        let kept = plan.front_end_space();
+        let (address, prefix) = self.link.addresses.iter().find_map(|&(address, _)| {
+            Some((address, kept.iter().find(|prefix| prefix.contains(address))?))
+        })?;
+        Some(format!(
+            "{address} of the front-end link lies in {prefix}, which the gateway keeps from the \
+             host's kernel, so that no router is heard there: name it under the pool's `except`, or \
+             take it from the link"
+        ))
+    }
+
     /// What is to be announced: of what the plan says, that for which a domain of the snapshot, or a
     /// tunnel, is there.
     pub(super) fn announced(&self, plan: &Plan, domains: &[Arc<Domain>]) -> BTreeSet<Prefix> {
@@ -182,6 +196,22 @@ mod tests {
         };
         let links = [("fabric0".to_owned(), link(1)), ("front0".to_owned(), link(2))];
         HostView { links: BTreeMap::from(links), ..HostView::default() }
+    }
+
+    #[test]
+    fn an_address_of_the_link_that_the_kernel_is_kept_from_is_told() {
+        let plan = plan("  pools: [{name: public, prefixes: 203.0.113.8/29}]\n");
+        let clash = |own: &str| {
+            let mut link = FrontEndLink::default();
+            link.addresses.push((own.parse().unwrap(), 24));
+            Served { link: Arc::new(link), ..Served::default() }.clash(&plan)
+        };
+        assert_eq!(clash("198.51.100.1"), None);
+        let said = clash("203.0.113.9").unwrap();
+        assert!(
+            said.starts_with("203.0.113.9 of the front-end link lies in 203.0.113.8/29"),
+            "{said}"
+        );
     }
 
     fn announced(plan: &Plan, without: Option<&str>, running: bool) -> Vec<String> {

@@ -138,7 +138,7 @@ impl Peering {
         }
     }
 
-    /// Connects to a peer; whether that has begun.
+    /// Connects to a peer; whether that has begun. A drained gateway does not.
     pub(super) fn connect(
         &mut self,
         now: Instant,
@@ -146,6 +146,9 @@ impl Peering {
         (key, port): (PeerKey, u16),
         endpoints: &mut Endpoints,
     ) -> bool {
+        if self.drain.is_over() {
+            return false;
+        }
         let remote = SocketAddr::new(key.remote, port);
         let begun = match key.place {
             Place::Domain(slot) => {

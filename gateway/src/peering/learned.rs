@@ -176,3 +176,62 @@ fn learned(reach: Reach) -> Option<LearnedRoute> {
         Reach::Via(hops) => Some(LearnedRoute::Via(hops.iter().map(|via| via.next_hop).collect())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(routes: &[(&str, bool)]) -> LearnedChanges {
+        let route = |there: &bool| there.then_some(LearnedRoute::Discard);
+        let routes = routes.iter().map(|(prefix, there)| (prefix.parse().unwrap(), route(there)));
+        LearnedChanges { anew: false, routes: routes.collect() }
+    }
+
+    #[test]
+    fn what_control_has_not_fetched_is_replaced_by_what_holds_later() {
+        let waiting = LearntBox::default();
+        waiting.put_upstream(changes(&[("192.0.2.0/24", true), ("0.0.0.0/0", true)]));
+        waiting.put_upstream(changes(&[("192.0.2.0/24", false)]));
+        let (_, upstream) = waiting.take();
+        assert_eq!(upstream, changes(&[("192.0.2.0/24", false), ("0.0.0.0/0", true)]));
+        assert!(waiting.take().1.is_empty());
+    }
+
+    #[test]
+    fn what_comes_after_all_was_forgotten_is_all_there_is() {
+        let out = Arc::<LearntBox>::default();
+        let mut learned = Learned::new(Arc::clone(&out));
+        learned.follow_upstream(false);
+        assert!(out.take().1.is_empty(), "there was nothing");
+        learned.follow_upstream(true);
+        out.put_upstream(changes(&[("192.0.2.0/24", true)]));
+        learned.follow_upstream(false);
+        learned.follow_upstream(true);
+        out.put_upstream(changes(&[("0.0.0.0/0", true)]));
+        let (_, upstream) = out.take();
+        let all = changes(&[("0.0.0.0/0", true)]);
+        assert_eq!(upstream, LearnedChanges { anew: true, ..all });
+    }
+
+    #[test]
+    fn changes_of_the_front_end_wait_for_others_and_for_the_last_ones() {
+        let mut learned = Learned::new(Arc::default());
+        let mut speaker = Speaker::new(
+            nvgate_bgp::speaker::SpeakerConfig::default(),
+            Instant(0),
+            7,
+            nvgate_bgp::speaker::Start::Cold,
+        );
+        let at = |millis: u64| Instant(millis * 1_000_000);
+        learned.note(at(1000), Place::FrontEnd);
+        assert_eq!(learned.due(), Some(at(1040)));
+        learned.note(at(1030), Place::FrontEnd);
+        learned.flush(at(1040), &BTreeMap::new(), &mut speaker);
+        assert_eq!(learned.due(), None);
+        learned.note(at(1041), Place::FrontEnd);
+        assert_eq!(learned.due(), Some(at(1240)));
+        learned.flush(at(1240), &BTreeMap::new(), &mut speaker);
+        learned.note(at(2000), Place::FrontEnd);
+        assert_eq!(learned.due(), Some(at(2040)));
+    }
+}

@@ -254,7 +254,8 @@ impl Peering {
         if now >= self.publish_at {
             self.publish_at = now + PUBLISHING;
             let peers = self.view(now, &plan).all_peers();
-            let shown = Shown { peers, fault: self.sockets.fault(), drain: self.drain.report(now) };
+            let fault = self.sockets.fault().or_else(|| self.served.clash(&plan));
+            let shown = Shown { peers, fault, drain: self.drain.report(now) };
             if shown != **self.shown.load() {
                 self.shown.store(Arc::new(shown));
             }
