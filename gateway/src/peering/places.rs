@@ -151,7 +151,7 @@ impl Known {
 }
 
 /// Whom connections may come from.
-fn remote(peer: &BgpPeerPlan) -> Prefix {
+pub(super) fn remote(peer: &BgpPeerPlan) -> Prefix {
     peer.dynamic.map_or_else(|| Prefix::host(peer.config.remote_address), |dynamic| dynamic.range)
 }
 
