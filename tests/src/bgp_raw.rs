@@ -1,7 +1,7 @@
 //! A BGP neighbour of our own over plain TCP that says whatever it is told to, for what no honest
 //! daemon does. It writes its messages from RFC 4271 alone.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
@@ -158,6 +158,25 @@ impl RawPeer {
         let mut body = vec![0; length.checked_sub(19).context("a length")?];
         self.stream.read_exact(&mut body).context("half a message")?;
         Ok((header[18], body))
+    }
+
+    /// Whether the gateway keeps the connection, as far as is known here; what it said is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say.
+    pub fn is_open(&mut self) -> Result<bool> {
+        self.stream.set_nonblocking(true)?;
+        let mut dropped = [0; 4096];
+        let open = loop {
+            match self.stream.read(&mut dropped) {
+                Ok(0) => break false,
+                Ok(_) => {}
+                Err(error) => break error.kind() == ErrorKind::WouldBlock,
+            }
+        };
+        self.stream.set_nonblocking(false)?;
+        Ok(open)
     }
 
     /// Code and subcode of the NOTIFICATION that must come, whatever comes before.

@@ -46,12 +46,12 @@ fn join(lab: &RunLab, (_, vm, ends, asn): Who, window: Window) -> Result<RawPeer
     lab.wait("a session", || RawPeer::establish(lab.vm(vm), ends, (asn, 90), window))
 }
 
-/// Bytes of memory that the gateway has.
+/// The most bytes of memory that the gateway has had.
 fn resident(lab: &RunLab) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", lab.id()?))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next());
-    Ok(kilobytes.context("VmRSS")?.parse::<u64>()? * 1024)
+    Ok(kilobytes.context("VmHWM")?.parse::<u64>()? * 1024)
 }
 
 /// Time of a core that the thread which speaks BGP has used.
@@ -109,12 +109,14 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     let before = resident(&lab)?;
     let pings = Pings::start_patient(lab.vm("blue-db"), TAUGHT)?;
 
-    let said_first = garbage_ends_the_session(&lab)?;
+    garbage_ends_the_session(&lab)?;
     bytes_one_by_one_are_no_message(&lab)?;
+    who_says_nothing_has_two_connections_at_most(&lab)?;
     let mut deaf = join(&lab, DEAF, Window::Small)?;
     let loud = a_flood_waits_for_its_turn(&lab)?;
     the_honest_one_knows_the_end_of_it(&lab, &honest)?;
-    let big = endless_paths_are_rejected(&lab)?;
+    let mut big = endless_paths_are_rejected(&lab)?;
+    malformed_updates_withdraw_their_routes(&lab, &mut big)?;
     attribute_bombs_use_up_the_tenants_memory_only(&lab, big)?;
 
     let deafened = peer(&lab, "red", "deaf")?;
@@ -132,12 +134,11 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     ensure!(web.up && web.flaps == 0, "{web:?}");
     let honest = peer(&lab, "red", "honest")?;
     ensure!(honest.up && honest.flaps == 0, "{honest:?}");
-    ensure!(said_first.contains("connection not synchronized"), "{said_first}");
     Ok(())
 }
 
-/// Bytes that are nothing end the session with a NOTIFICATION; what the gateway says of it.
-fn garbage_ends_the_session(lab: &RunLab) -> Result<String> {
+/// Bytes that are nothing end the session with a NOTIFICATION, and the gateway says so.
+fn garbage_ends_the_session(lab: &RunLab) -> Result<()> {
     let mut wild = join(lab, WILD, Window::Open)?;
     let garbage: Vec<u8> =
         (0..65_536_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -148,7 +149,9 @@ fn garbage_ends_the_session(lab: &RunLab) -> Result<String> {
     lab.wait("the gateway says what it was", || {
         let peer = peer(lab, "red", "wild")?;
         ensure!(!peer.up && peer.messages_sent.notification == 1, "{peer:?}");
-        peer.last_down.context("a reason")
+        let down = peer.last_down.context("a reason")?;
+        ensure!(down.contains("connection not synchronized"), "{down}");
+        Ok(())
     })
 }
 
@@ -175,6 +178,46 @@ fn bytes_one_by_one_are_no_message(lab: &RunLab) -> Result<()> {
         let peer = peer(lab, "red", "slow")?;
         let down = peer.last_down.as_deref().unwrap_or_default();
         ensure!(!peer.up && down.contains("hold timer expired"), "{peer:?}");
+        Ok(())
+    })
+}
+
+/// Connections without a word cost no more than two of them do.
+fn who_says_nothing_has_two_connections_at_most(lab: &RunLab) -> Result<()> {
+    let (_, vm, ends, asn) = SLOW;
+    let ends = [ends[0].parse()?, ends[1].parse::<IpAddr>()?];
+    let connect = || RawPeer::connect(lab.vm(vm), ends, (asn, 90), Window::Open);
+    let mut silent: Vec<_> = (0..50).filter_map(|_| connect().ok()).collect();
+    lab.wait("most of them are ended", || {
+        let open = silent.iter_mut().map(RawPeer::is_open).collect::<Result<Vec<_>>>()?;
+        let open = open.into_iter().filter(|open| *open).count();
+        ensure!(open <= 2, "{open} of {} are open", silent.len());
+        let peer = peer(lab, "red", SLOW.0)?;
+        ensure!(peer.errors.refused_connections >= 48, "{peer:?}");
+        Ok(())
+    })
+}
+
+/// A storm of UPDATEs with an ORIGIN that there is not: each takes its routes away, is counted, and
+/// leaves the session as it is (RFC 7606).
+fn malformed_updates_withdraw_their_routes(lab: &RunLab, big: &mut RawPeer) -> Result<()> {
+    const STORM: u64 = 1000;
+    let mut attributes = mandatory(&[u32::from(BIG.3)], Ipv4Addr::new(10, 1, 0, 10));
+    attributes[0] = attribute(0x40, 1, &[9]);
+    // What was accepted before is among them.
+    let malformed = update(&attributes, &[[172, 18, 0]]);
+    for _ in 0..STORM {
+        big.send(&malformed)?;
+    }
+    lab.wait("all of them are counted", || {
+        let peer = peer(lab, "red", BIG.0)?;
+        let errors = &peer.errors;
+        ensure!(
+            (errors.defective_updates, errors.treated_as_withdraw) == (STORM, STORM),
+            "{peer:?}"
+        );
+        ensure!(peer.up && peer.flaps == 0 && errors.last_defect.is_some(), "{peer:?}");
+        ensure!(routes(lab, "red", "172.18.0.0/24")?.is_empty(), "it is still there");
         Ok(())
     })
 }
