@@ -1,11 +1,11 @@
-//! How sessions with routers of others are secured and kept, how large their messages may be, and
-//! which of several routers traffic takes.
+//! How sessions with routers of others are secured and kept, how large their messages may be, which
+//! of several routers traffic takes, and which way the routers' own does.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nvgate::demo::lab::probe::{Service, ask_tcp, ping};
 use nvgate::demo::site::SERVICE_PORT;
 use nvgate_tests::bgp_lab::{
@@ -15,7 +15,7 @@ use nvgate_tests::bgp_lab::{
 use nvgate_tests::run_lab::{PATIENCE, RunLab};
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;
-use nvgate_tests::wg_lab::give_vpn;
+use nvgate_tests::wg_lab::{exec, give_vpn, reaches};
 
 const PREFIX: &str = "172.30.0.0/16";
 const ROUTE: &str = "route 172.30.0.0/16 unreachable;";
@@ -214,4 +214,89 @@ fn routers_share_traffic_until_one_says_that_it_goes_and_discard_what_they_ask_f
         ensure!(routes.iter().all(|route| route.best && route.discard), "{routes:?}");
         Ok(())
     })
+}
+
+/// A BIRD that puts what it learns into its kernel, over one session for both families.
+fn forwarding_bird(
+    [local, gateway]: [&str; 2],
+    identifier: &str,
+    asn: u32,
+    taught: &str,
+) -> String {
+    let kernel = |family: &str| {
+        format!(
+            "protocol kernel {{ {family} {{ import none; export where source = RTS_BGP; }}; }}\n"
+        )
+    };
+    let channel =
+        |family: &str| format!("  {family} {{ import all; export where source = RTS_STATIC; }};\n");
+    format!(
+        "router id {identifier};
+protocol device {{}}
+{}{}{taught}
+protocol bgp upstream {{
+  local {local} as {asn};
+  neighbor {gateway} as 64512;
+  direct;
+  connect delay time 1;
+  connect retry time 2;
+{}{}}}
+",
+        kernel("ipv4"),
+        kernel("ipv6"),
+        channel("ipv4"),
+        channel("ipv6")
+    )
+}
+
+#[test]
+fn kernels_of_routers_forward_by_what_the_gateway_tells_them_over_a_session_of_either_family()
+-> Result<()> {
+    const TEST: &str =
+        "kernels_of_routers_forward_by_what_the_gateway_tells_them_over_a_session_of_either_family";
+    if !has_peers(TEST, &[&BIRD[..], &["ip"]].concat()) {
+        return Ok(());
+    }
+    let Some(mut lab) = RunLab::build(TEST, 2)? else { return Ok(()) };
+    let peers = [
+        "{name: web, address: 10.1.0.10, asn: 65010, families: [ipv4, ipv6]",
+        "{name: db, address: 'fd00:2::a', asn: 65020, families: [ipv4, ipv6]",
+    ];
+    give_vpn(&lab, "red", &gateway(&peers, ""))?;
+    lab.start()?;
+    let taught: IpAddr = "fd00:30::1".parse()?;
+    let web = lab.site.vm("red-web");
+    let db = lab.site.vm("red-db");
+    let lo = [Change::Add(TAUGHT.into(), 32), Change::Add(taught, 128)];
+    change(&web.namespace, "lo", &lo)?;
+    for (vm, link_local) in [(web, "fe80::a"), (db, "fe80::d")] {
+        change(&vm.namespace, "eth0", &[Change::Add(link_local.parse()?, 64)])?;
+        for line in ["ip route del default", "ip -6 route del default"] {
+            exec(&vm.namespace, line)?;
+        }
+    }
+    let of_web = "protocol static { ipv4; route 172.30.0.0/16 unreachable; }
+protocol static { ipv6; route fd00:30::/64 unreachable; }";
+    let config = forwarding_bird(WEB, "10.1.0.10", 65010, of_web);
+    let first = Daemon::bird(lab.config(), &web.namespace, &config)?;
+    let config = forwarding_bird(["fd00:2::a", "fd00:2::1"], "10.2.0.10", 65020, "");
+    let second = Daemon::bird(lab.config(), &db.namespace, &config)?;
+    are_up(&lab, "red", &["web", "db"])?;
+    for address in [TAUGHT.into(), taught] {
+        lab.wait(&format!("{address} is reached"), || {
+            db.namespace.run(|| ping(address, Duration::from_millis(300)))??;
+            Ok(())
+        })?;
+    }
+    let own = [db.ipv4.into(), db.ipv6.context("IPv6")?];
+    for (address, source) in [(IpAddr::from(web.ipv4), own[0]), (web.ipv6.context("IPv6")?, own[1])]
+    {
+        reaches(&db.namespace, address, "red-web", source)?;
+    }
+    // Told over IPv4 of IPv6 and the other way round: each next hop is on the router's own link.
+    let answer = first.ask(&web.namespace, "show route for fd00:2::/64")?;
+    ensure!(answer.contains("via fd00:1::1 on eth0"), "{answer}");
+    let answer = second.ask(&db.namespace, "show route for 172.30.0.0/16")?;
+    ensure!(answer.contains("via 10.2.0.1 on eth0"), "{answer}");
+    Ok(())
 }
