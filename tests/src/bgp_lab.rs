@@ -60,6 +60,13 @@ enum Kind {
     ExaBgp,
 }
 
+impl Kind {
+    /// Where what it writes goes: two of different kinds may share a namespace.
+    fn log(self) -> String {
+        format!("{self:?}.log")
+    }
+}
+
 impl Daemon {
     /// Starts BIRD in a namespace, with its files in a directory of its own under `root`.
     ///
@@ -133,7 +140,7 @@ impl Daemon {
     pub fn openbgpd(root: &Path, namespace: &Namespace, config: &str) -> Result<Self> {
         let directory = own_directory(root, namespace)?;
         let file = directory.join("bgpd.conf");
-        let socket = directory.join("control");
+        let socket = directory.join("bgpctl");
         fs::write(&file, format!("socket \"{}\"\n{config}", socket.display()))?;
         // It refuses a file that others may read.
         fs::set_permissions(&file, Permissions::from_mode(0o600))?;
@@ -177,7 +184,7 @@ impl Daemon {
         kind: Kind,
         directory: PathBuf,
     ) -> Result<Self> {
-        let log = fs::File::create(directory.join("log"))?;
+        let log = fs::File::create(directory.join(kind.log()))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = namespace.command(command)?;
         Ok(Self { child, kind, directory })
@@ -208,7 +215,7 @@ impl Daemon {
             }
             Kind::OpenBgpd => {
                 let mut command = Command::new("bgpctl");
-                command.arg("-s").arg(self.directory.join("control")).args(words.split(' '));
+                command.arg("-s").arg(self.directory.join("bgpctl")).args(words.split(' '));
                 command
             }
             Kind::ExaBgp => {
@@ -229,7 +236,7 @@ impl Daemon {
 
     /// What it wrote to its output.
     fn log(&self) -> String {
-        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+        fs::read_to_string(self.directory.join(self.kind.log())).unwrap_or_default()
     }
 }
 

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nvgate::demo::lab::probe::ping;
 use nvgate_tests::bgp_lab::{
-    APP, BIRD, DB, Daemon, FRR, TAUGHT, WEB, are_up, bird_with, frr_with, gateway, peer, routes,
-    said, shows,
+    APP, BIRD, DB, Daemon, FRR, GOBGP, OPENBGPD, TAUGHT, WEB, are_up, bird_with, frr_with, gateway,
+    peer, routes, said, shows,
 };
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
@@ -26,10 +26,43 @@ const OTHER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
 const ROUTE: &str = "route 172.30.0.0/16 unreachable;";
 const CHANNEL: &str = "ipv4 { import all; export where source = RTS_STATIC; };";
 
+/// Both of the next take several paths over IPv6, beside another daemon in their VM.
+const GOBGP_OF_PATHS: &str = "[global.config]
+as = 65040
+router-id = \"10.1.0.21\"
+local-address-list = [\"fd00:1::14\"]
+[[neighbors]]
+[neighbors.config]
+neighbor-address = \"fd00:1::1\"
+peer-as = 64512
+[neighbors.transport.config]
+local-address = \"fd00:1::14\"
+[[neighbors.afi-safis]]
+[neighbors.afi-safis.config]
+afi-safi-name = \"ipv4-unicast\"
+[neighbors.afi-safis.add-paths.config]
+receive = true
+";
+
+const OPENBGPD_OF_PATHS: &str = "AS 65040
+router-id 10.1.0.21
+listen on fd00:1::14
+fib-update no
+nexthop qualify via default
+neighbor fd00:1::1 {
+  remote-as 64512
+  local-address fd00:1::14
+  announce IPv4 unicast
+  announce add-path recv yes
+}
+allow from any
+allow to any
+";
+
 #[test]
-fn several_paths_of_a_prefix_go_in_and_out_with_bird_and_frr() -> Result<()> {
-    const TEST: &str = "several_paths_of_a_prefix_go_in_and_out_with_bird_and_frr";
-    if !has_peers(TEST, &[&BIRD[..], &FRR].concat()) {
+fn several_paths_of_a_prefix_go_in_and_out_with_four_daemons() -> Result<()> {
+    const TEST: &str = "several_paths_of_a_prefix_go_in_and_out_with_four_daemons";
+    if !has_peers(TEST, &[&BIRD[..], &FRR, &GOBGP, &OPENBGPD].concat()) {
         return Ok(());
     }
     let Some(mut lab) = RunLab::build(TEST, 2)? else { return Ok(()) };
@@ -37,6 +70,7 @@ fn several_paths_of_a_prefix_go_in_and_out_with_bird_and_frr() -> Result<()> {
         "{name: web, address: 10.1.0.10, asn: 65010",
         "{name: app, address: 10.1.0.20, asn: 65020, add_path: {receive: true, send: all}",
         "{name: db, address: 10.2.0.10, asn: 65030, add_path: {receive: true, send: all}",
+        "{name: app6, address: 'fd00:1::14', asn: 65040, families: [ipv4], add_path: {send: all}",
     ];
     for tenant in TENANTS {
         give_vpn(&lab, tenant, &gateway(&peers, ""))?;
@@ -64,11 +98,16 @@ fn several_paths_of_a_prefix_go_in_and_out_with_bird_and_frr() -> Result<()> {
             let config = frr_with(DB[0], DB[1], [65030, 64512], &[], ["", family]);
             Daemon::frr(lab.config(), db, &config)?
         };
-        kept.push([one, two, three]);
+        let four = if tenant == "red" {
+            Daemon::gobgp(lab.config(), app, GOBGP_OF_PATHS)?
+        } else {
+            Daemon::openbgpd(lab.config(), app, OPENBGPD_OF_PATHS)?
+        };
+        kept.push([one, two, three, four]);
     }
     let [red, blue] = &kept[..] else { anyhow::bail!("two tenants") };
     for tenant in TENANTS {
-        are_up(&lab, tenant, &["web", "app", "db"])?;
+        are_up(&lab, tenant, &["web", "app", "db", "app6"])?;
         lab.wait("the gateway has three routes", || {
             let routes = routes(&lab, tenant, PREFIX)?;
             let named = routes.iter().filter(|route| route.path_id.is_some()).count();
@@ -92,6 +131,12 @@ fn several_paths_of_a_prefix_go_in_and_out_with_bird_and_frr() -> Result<()> {
             ensure!(count(&two, "64512 65020\n") == left - 1, "{two}");
             ensure!(count(&two, "Community: 65020:2\n") == second, "{two}");
             ensure!(count(&two, "AddPath ID: RX") == left, "{two}");
+            let go = red[3].ask(lab.vm("red-app"), "neighbor fd00:1::1 adj-in -a ipv4")?;
+            let open = blue[3].ask(lab.vm("blue-app"), "show rib in 172.30.0.0/16 all")?;
+            for answer in [go, open] {
+                ensure!(count(&answer, "64512 65010") == 1, "{answer}");
+                ensure!(count(&answer, "64512 65020") == left - 1, "{answer}");
+            }
             Ok(())
         })
     };
@@ -109,7 +154,7 @@ fn several_paths_of_a_prefix_go_in_and_out_with_bird_and_frr() -> Result<()> {
 #[test]
 fn roles_agree_or_end_the_session_and_routes_leak_to_no_provider() -> Result<()> {
     const TEST: &str = "roles_agree_or_end_the_session_and_routes_leak_to_no_provider";
-    if !has_peers(TEST, &[&BIRD[..], &FRR].concat()) {
+    if !has_peers(TEST, &[&BIRD[..], &FRR, &OPENBGPD].concat()) {
         return Ok(());
     }
     let Some(mut lab) = RunLab::build(TEST, 2)? else { return Ok(()) };
@@ -121,6 +166,7 @@ fn roles_agree_or_end_the_session_and_routes_leak_to_no_provider() -> Result<()>
     let blue = [
         "{name: wrong, address: 10.1.0.10, asn: 65010, role: customer",
         "{name: strict, address: 10.1.0.20, asn: 65020, role: provider, role_strict: true",
+        "{name: open, address: 10.2.0.10, asn: 65030, role: provider, role_strict: true",
     ];
     for (tenant, peers) in [("red", &red[..]), ("blue", &blue)] {
         give_vpn(&lab, tenant, &gateway(peers, ""))?;
@@ -139,7 +185,13 @@ fn roles_agree_or_end_the_session_and_routes_leak_to_no_provider() -> Result<()>
     let below = Daemon::frr(lab.config(), lab.vm("red-app"), &below)?;
     let _wrong = start("blue-web", WEB, 65010, ROUTE, &role("customer"))?;
     let _strict = start("blue-app", APP, 65020, ROUTE, CHANNEL)?;
+    let open = "AS 65030\nrouter-id 10.2.0.10\nlisten on 10.2.0.10\nfib-update no\n\
+                nexthop qualify via default\nneighbor 10.2.0.1 {\n remote-as 64512\n \
+                local-address 10.2.0.10\n announce IPv4 unicast\n announce policy customer\n}\n\
+                allow from any\nallow to any\n";
+    let open = Daemon::openbgpd(lab.config(), lab.vm("blue-db"), open)?;
     are_up(&lab, "red", &["above", "below", "beside"])?;
+    are_up(&lab, "blue", &["open"])?;
     // The provider's mark stays on what goes down, and keeps it from the other provider; the
     // customer's route goes up to both.
     lab.wait("the provider's route is marked", || {
@@ -149,9 +201,11 @@ fn roles_agree_or_end_the_session_and_routes_leak_to_no_provider() -> Result<()>
         Ok(())
     })?;
     let below = (&below, lab.vm("red-app"));
-    shows(&lab, below, "show bgp ipv4 unicast 172.30.0.0/16 json", &["65010"], &[])?;
+    shows(&lab, below, "show bgp ipv4 unicast 172.30.0.0/16 json", &["\"otc\":65010"], &[])?;
     let words = "show bgp ipv4 unicast 10.2.0.0/24 json";
-    println!("{}", shows(&lab, below, words, &["64512"], &[])?);
+    shows(&lab, below, words, &["\"otc\":64512"], &[])?;
+    let open = (&open, lab.vm("blue-db"));
+    shows(&lab, open, "show rib detail 10.1.0.0/24", &["OTC: 64512"], &[])?;
     let beside = (&beside, lab.vm("red-db"));
     shows(&lab, beside, "show route", &["172.31.0.0/16", "10.1.0.0/24"], &[PREFIX])?;
     let marked = |words, asn: &str, prefix: &str| {
