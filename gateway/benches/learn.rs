@@ -9,7 +9,7 @@ use std::time::Instant as Clock;
 
 use nvgate::counters::WorkerCounters;
 use nvgate::dispatch::{Dispatcher, DispatcherConfig};
-use nvgate::snapshot::{LearnedRoute, LearnedRoutes, SnapshotBuilder};
+use nvgate::snapshot::{LearnedChanges, LearnedRoute, SnapshotBuilder};
 use nvgate_deploy::host::{HostView, LinkFacts};
 use nvgate_deploy::keys::Keyring;
 use nvgate_deploy::lease::Leases;
@@ -46,19 +46,18 @@ fn measure(tenants: u32, routes: u32) -> f64 {
         let network = Ipv4Addr::from_bits(0xac10_0000 + index * 16);
         let prefix = Prefix::new(network.into(), 28).expect("a prefix");
         let hop: IpAddr = Ipv4Addr::new(10, 0, 0, last).into();
-        (prefix, LearnedRoute::Via([hop].into()))
+        (prefix, Some(LearnedRoute::Via([hop].into())))
     };
-    let mut learned: LearnedRoutes = (0..routes).map(|index| route(index, 10)).collect();
-    builder.learn(domain, Arc::new(learned.clone()));
+    let changes = |routes| LearnedChanges { anew: false, routes };
+    builder.learn(domain, changes((0..routes).map(|index| route(index, 10)).collect()));
     let mut current = Arc::new(builder.build(&plan, &host).expect("the plan holds"));
     dispatcher.adopt(&current, now);
     let mut micros: Vec<f64> = (0..ROUNDS)
         .map(|round| {
+            let changed = changes([route(routes / 2, 11 + (round % 2) as u8)].into());
             let started = Clock::now();
-            let (prefix, route) = route(routes / 2, 11 + (round % 2) as u8);
-            learned.insert(prefix, route);
-            builder.learn(domain, Arc::new(learned.clone()));
-            let next = Arc::new(builder.build(&plan, &host).expect("the plan holds"));
+            builder.learn(domain, changed);
+            let next = Arc::new(builder.relearned(&current));
             dispatcher.adopt(&next, now);
             current = next;
             started.elapsed().as_secs_f64() * 1e6
@@ -88,7 +87,8 @@ fn plan(tenants: u32) -> Plan {
                 11 + endpoint % 8,
             );
         }
-        fs::write(directory.path().join(format!("tenants.d/t{tenant}.yaml")), text).expect("a file");
+        fs::write(directory.path().join(format!("tenants.d/t{tenant}.yaml")), text)
+            .expect("a file");
     }
     let documents = schema::load(directory.path());
     match prove(&documents, &Leases::default(), &Keyring::default()) {

@@ -174,6 +174,8 @@ pub struct PortCounters {
 pub struct WorkerCounters {
     /// Nanoseconds of the worker's clock at its last turn of the loop; 0 before the first.
     pub heartbeat: Gauge,
+    /// The generation of the snapshot that it forwards by; 0 before the first.
+    pub adopted: Gauge,
     /// Batches with at least one packet.
     pub batches: Counter,
     /// Packets in those batches.

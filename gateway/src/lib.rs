@@ -8,6 +8,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod endpoint;
 pub mod io;
+pub mod kernel;
 pub mod peering;
 pub mod snapshot;
 pub mod worker;

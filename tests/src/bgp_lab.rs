@@ -1,21 +1,22 @@
-//! BGP daemons of others in the namespaces of a lab, as tenants' routers: BIRD, FRR, GoBGP, OpenBGPD
-//! and ExaBGP.
+//! BGP daemons of others in the namespaces of a lab, as tenants' routers and as upstream routers on the
+//! front end: BIRD, FRR, GoBGP, OpenBGPD and ExaBGP.
 
 use std::fs::{self, Permissions};
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nvgate::admin::bgp::{PeerReport, PeersReport, RouteReport, RoutesReport};
 use nvgate::demo::lab::Namespace;
-use nvgate::demo::lab::probe::ping;
+use nvgate::demo::lab::probe::{Answer, Service, ask_tcp, ping};
+use nvgate::demo::site::{GATEWAY_FRONT_END, SERVICE_PORT};
 
-use crate::run_lab::{RunLab, binary};
-use crate::run_lab_host::{Ended, run};
+use crate::run_lab::RunLab;
+use crate::run_lab_host::{Change, change, run};
+use crate::wg_lab::exec;
 
 /// The programs that tests with BIRD need.
 pub const BIRD: [&str; 2] = ["bird", "birdc"];
@@ -34,12 +35,6 @@ const BGPD: &str = "/usr/lib/frr/bgpd";
 pub const TAUGHT: Ipv4Addr = Ipv4Addr::new(172, 30, 1, 1);
 /// The gateway's side, the same for both tenants.
 pub const GATEWAY: &str = "bgp:\n  asn: 64512\n  peers:\n    - {name: router, address: 10.1.0.10, asn: 65010, hold_secs: 9, connect_retry_secs: 2}\n";
-/// The address of each tenant's VM `web`, and of the gateway in its subnet.
-pub const WEB: [&str; 2] = ["10.1.0.10", "10.1.0.1"];
-/// The same of the VM `app`.
-pub const APP: [&str; 2] = ["10.1.0.20", "10.1.0.1"];
-/// The same of the VM `db`.
-pub const DB: [&str; 2] = ["10.2.0.10", "10.2.0.1"];
 /// What the premises of these tests send into their tunnels: the gateway's own address among it.
 pub const THROUGH: [&str; 3] = ["10.1.0.0/24", "10.254.254.0/29", "172.30.0.0/16"];
 
@@ -301,151 +296,144 @@ pub fn reaches_what_was_taught(lab: &RunLab, client: &Namespace) -> Result<()> {
     })
 }
 
-/// What `nvgate bgp` does with these words, in the gateway's namespace.
-///
-/// # Errors
-///
-/// When it cannot be started.
-pub fn nvgate_bgp(lab: &RunLab, words: &str) -> Result<Ended> {
-    let mut command = Command::new(binary()?);
-    command.arg("bgp").args(words.split(' ')).arg("--config").arg(lab.config());
-    run(&lab.site.gateway, command)
+/// What is behind the upstream routers: an address that each of them has.
+pub const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 18, 7, 1);
+/// The prefix that they teach.
+pub const INTERNET_PREFIX: &str = "198.18.7.0/24";
+
+/// A router of the front end: its network namespace, and what answers at [`INTERNET`] in it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its network namespace, with the link `eth0` on the front end.
+    pub namespace: Namespace,
+    /// Its address there.
+    pub address: Ipv4Addr,
+    /// Its AS.
+    pub asn: u32,
+    _service: Service,
 }
 
-/// What it prints.
-///
-/// # Errors
-///
-/// When it fails.
-pub fn said(lab: &RunLab, words: &str) -> Result<String> {
-    let ended = nvgate_bgp(lab, words)?;
-    ensure!(ended.code == Some(0), "nvgate bgp {words}: {ended:?}");
-    Ok(ended.output)
-}
+impl Upstream {
+    /// Router `number` of the lab: 198.51.100.20 + `number`, AS 65020 + `number`, `upNUMBER` as label
+    /// of the service behind it. It has no route to public addresses.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn build(lab: &RunLab, number: u8) -> Result<Self> {
+        let label = format!("up{number}");
+        let namespace = Namespace::new(&label)?;
+        let address = Ipv4Addr::new(198, 51, 100, 20 + number);
+        lab.site.plug_router_into_front_end(&label, &namespace, address)?;
+        change(&namespace, "lo", &[Change::Up, Change::Add(INTERNET.into(), 32)])?;
+        let socket = SocketAddr::new(INTERNET.into(), SERVICE_PORT);
+        let service = Service::start(&namespace, &label, &[socket])?;
+        Ok(Self { namespace, address, asn: 65_020 + u32::from(number), _service: service })
+    }
 
-/// A peer of a tenant as the gateway has it.
-///
-/// # Errors
-///
-/// When it cannot be had.
-pub fn peer(lab: &RunLab, tenant: &str, name: &str) -> Result<PeerReport> {
-    let (code, body) = lab.ask(&format!("/v1/bgp/peers?tenant={tenant}"))?;
-    ensure!(code == 200, "{body}");
-    let report: PeersReport = serde_json::from_str(&body)?;
-    let found = report.peers.into_iter().find(|peer| peer.name == name);
-    found.with_context(|| format!("no peer {tenant}/{name}"))
-}
+    /// The gateway's peer for it, with `more` keys.
+    #[must_use]
+    pub fn peer(&self, more: &str) -> String {
+        let (name, address, asn) = (self.namespace.name(), self.address, self.asn);
+        format!(
+            "      - {{name: {name}, address: {address}, asn: {asn}, hold_secs: 9, \
+             connect_retry_secs: 2, import: all, export: ours{more}}}\n"
+        )
+    }
 
-/// Waits until these peers of a tenant are up.
-///
-/// # Errors
-///
-/// They are not.
-pub fn are_up(lab: &RunLab, tenant: &str, names: &[&str]) -> Result<()> {
-    lab.wait(&format!("{tenant}'s peers are up"), || {
-        for name in names {
-            let peer = peer(lab, tenant, name)?;
-            ensure!(peer.up, "{peer:?}");
-        }
-        Ok(())
-    })
-}
-
-/// The routes to a prefix that a tenant has, the best first.
-///
-/// # Errors
-///
-/// When they cannot be had.
-pub fn routes(lab: &RunLab, tenant: &str, prefix: &str) -> Result<Vec<RouteReport>> {
-    let (code, body) = lab.ask(&format!("/v1/bgp/routes?tenant={tenant}&prefix={prefix}"))?;
-    ensure!(code == 200, "{body}");
-    let report: RoutesReport = serde_json::from_str(&body)?;
-    Ok(report.routes)
-}
-
-/// A BIRD of one session at `local` to `gateway`: `[local AS, the gateway's]`, static routes that it
-/// teaches (`route ...;`), and what else stands in its protocol, its channels among it.
-#[must_use]
-pub fn bird_with(
-    local: &str,
-    gateway: &str,
-    [own, theirs]: [u32; 2],
-    taught: &str,
-    more: &str,
-) -> String {
-    format!(
-        "router id {local};
+    /// A BIRD in it that speaks with the gateway by the options `session`, teaches
+    /// [`INTERNET_PREFIX`], and gives its kernel what it learns.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn bird(&self, lab: &RunLab, session: &str) -> Result<Daemon> {
+        let Self { address, asn, .. } = self;
+        let config = format!(
+            "router id {address};
 protocol device {{}}
-protocol static taught {{ ipv4; {taught} }}
+protocol bfd {{
+  interface \"*\" {{ min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }};
+}}
+protocol kernel {{ ipv4 {{ export where source = RTS_BGP; }}; }}
+protocol static taught {{ ipv4; route {INTERNET_PREFIX} unreachable; }}
 protocol bgp upstream {{
-  local {local} as {own};
-  neighbor {gateway} as {theirs};
+  local {address} as {asn};
+  neighbor {GATEWAY_FRONT_END} as 64512;
   hold time 90;
   connect delay time 1;
   connect retry time 2;
-  {more}
-}}
+  ipv4 {{ import all; export where source = RTS_STATIC; }};
+{session}}}
 "
-    )
-}
+        );
+        Daemon::bird(lab.config(), &self.namespace, &config)
+    }
 
-/// An FRR of one session to `gateway`: `[its own AS, the gateway's]`, its identifier, prefixes that it
-/// teaches, and more lines of the router and of its IPv4 family, in which `PEER` is the gateway.
-#[must_use]
-pub fn frr_with(
-    identifier: &str,
-    gateway: &str,
-    [own, theirs]: [u32; 2],
-    taught: &[&str],
-    [router, family]: [&str; 2],
-) -> String {
-    let networks: String = taught.iter().map(|prefix| format!("  network {prefix}\n")).collect();
-    format!(
-        "log file /dev/stdout
-router bgp {own}
- bgp router-id {identifier}
+    /// An FRR in it that does the same, but for its kernel.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn frr(&self, lab: &RunLab, session: &str) -> Result<Daemon> {
+        let Self { address, asn, .. } = self;
+        let config = format!(
+            "log file /dev/stdout
+router bgp {asn}
+ bgp router-id {address}
  no bgp ebgp-requires-policy
  no bgp network import-check
- neighbor PEER remote-as {theirs}
- neighbor PEER timers 30 90
- neighbor PEER timers connect 2
-{router}
- address-family ipv4 unicast
-{networks}{family}
+ neighbor {GATEWAY_FRONT_END} remote-as 64512
+ neighbor {GATEWAY_FRONT_END} timers 3 9
+ neighbor {GATEWAY_FRONT_END} timers connect 2
+{session} address-family ipv4 unicast
+  network {INTERNET_PREFIX}
  exit-address-family
 "
-    )
-    .replace("PEER", gateway)
+        );
+        Daemon::frr(lab.config(), &self.namespace, &config)
+    }
 }
 
-/// `bgp` of a tenant with these peers, each as `{name: ..., ...` without the end that all have.
-#[must_use]
-pub fn gateway(peers: &[&str], more: &str) -> String {
-    let peers: String =
-        peers.iter().map(|peer| format!("    - {peer}, connect_retry_secs: 2}}\n")).collect();
-    format!("bgp:\n  asn: 64512\n{more}  peers:\n{peers}")
-}
-
-/// Waits until a router's answer to `words` holds each of `parts`, and none of `absent`.
+/// Gives the gateway of a lab these peers on its front end, and what is `announced` beside addresses.
 ///
 /// # Errors
 ///
-/// It does not.
-pub fn shows(
-    lab: &RunLab,
-    (router, vm): (&Daemon, &Namespace),
-    words: &str,
-    parts: &[&str],
-    absent: &[&str],
-) -> Result<String> {
-    lab.wait(&format!("{}: {words}", vm.name()), || {
-        let answer = router.ask(vm, words)?;
-        for part in parts {
-            ensure!(answer.contains(part), "no {part} in {answer}");
-        }
-        for part in absent {
-            ensure!(!answer.contains(part), "{part} in {answer}");
-        }
-        Ok(answer)
-    })
+/// When its configuration cannot be written.
+pub fn speak_on_front_end(lab: &RunLab, peers: &[String], more: &str) -> Result<()> {
+    let peers = peers.concat();
+    let bgp = format!(
+        "  link: front0
+  bgp:
+    asn: 64512
+    martians: unforwardable
+    decision: {{multipath: 2, multipath_path: length}}
+    peers:
+{peers}    policies:
+      - {{name: all, rules: [{{then: accept}}]}}
+      - {{name: ours, rules: [{{match: {{source: local}}, then: accept}}]}}
+{more}"
+    );
+    lab.edit("gateway", "  link: front0\n", &bgp)
+}
+
+/// What the routers' service says to a VM, with the label of the router that the flow took.
+///
+/// # Errors
+///
+/// Nobody answers.
+pub fn ask_internet(vm: &Namespace) -> Result<Answer> {
+    let target = SocketAddr::new(INTERNET.into(), SERVICE_PORT);
+    Ok(vm.run(|| ask_tcp(target, "hello", Duration::from_millis(700)))??)
+}
+
+/// Packets that the link `eth0` of a namespace has received.
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub fn received(namespace: &Namespace) -> Result<u64> {
+    let text = exec(namespace, "ip -s -j link show dev eth0")?;
+    let links: serde_json::Value = serde_json::from_str(&text)?;
+    links[0]["stats64"]["rx"]["packets"].as_u64().context("a count")
 }

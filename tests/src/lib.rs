@@ -3,6 +3,7 @@
 
 pub mod bgp_lab;
 pub mod bgp_raw;
+pub mod bgp_routers;
 pub mod frames;
 pub mod frames_link;
 pub mod fuzz;

@@ -11,7 +11,7 @@ use nvgate::dispatch::{DispatcherConfig, ResolveRequest};
 use nvgate::endpoint::{Application, Driver};
 use nvgate::io::sim::{SimRx, SimTx};
 use nvgate::io::{Capabilities, PortRole, Rx, Tx};
-use nvgate::snapshot::{LearnedRoute, Snapshot, SnapshotBuilder};
+use nvgate::snapshot::{LearnedChanges, LearnedRoute, Snapshot, SnapshotBuilder};
 use nvgate::worker::endpoint_ring::{EndpointEnd, pair};
 use nvgate::worker::handoff::mesh;
 use nvgate::worker::{Port, Published, Worker, WorkerSetup};
@@ -239,6 +239,10 @@ impl Rig {
     pub fn reload(&mut self, plan: &Plan) {
         self.plan.clone_from(plan);
         let snapshot = self.builder.build(plan, &self.host).expect("plans of tests build");
+        self.publish(snapshot);
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
         self.retired.push(self.published.swap(Arc::new(snapshot)));
         // What no worker has any more is freed here, on the publisher's side.
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
@@ -252,12 +256,12 @@ impl Rig {
     /// There is no such tenant.
     pub fn learn(&mut self, tenant: usize, routes: &[(&str, &[IpAddr])]) {
         let routes = routes.iter().map(|(text, hops)| {
-            (text.parse().expect("a prefix"), LearnedRoute::Via((*hops).into()))
+            (text.parse().expect("a prefix"), Some(LearnedRoute::Via((*hops).into())))
         });
         let domain = self.plan.tenants[tenant].routing_domain;
-        self.builder.learn(domain, Arc::new(routes.collect()));
-        let plan = self.plan.clone();
-        self.reload(&plan);
+        self.builder.learn(domain, LearnedChanges { anew: true, routes: routes.collect() });
+        let snapshot = self.builder.relearned(&self.published.load());
+        self.publish(snapshot);
     }
 
     /// The snapshot in force.

@@ -9,9 +9,8 @@ use nvgate::admin::bgp::{ExplainReport, PeersReport, RouteReport, RoutesReport, 
 use nvgate::admin::health::HealthState;
 use nvgate::demo::lab::probe::{Service, ping};
 use nvgate::demo::site::SERVICE_PORT;
-use nvgate_tests::bgp_lab::{
-    BIRD, Daemon, FRR, GATEWAY, TAUGHT, THROUGH, bird, established, nvgate_bgp, said,
-};
+use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR, GATEWAY, TAUGHT, THROUGH, bird, established};
+use nvgate_tests::bgp_routers::{nvgate_bgp, said};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;
@@ -269,13 +268,13 @@ fn an_operator_sees_peers_and_why_a_route_is_used_with_bird() -> Result<()> {
     let router = Daemon::bird(lab.config(), vm, BIRD_OF_TWO)?;
     let peers: PeersReport = lab.wait("the session is shown", || {
         let report: PeersReport = serde_json::from_str(&said(&lab, "peers --json")?)?;
-        let mine = report.peers.iter().find(|peer| peer.tenant == tenant);
+        let mine = report.peers.iter().find(|peer| peer.tenant.as_deref() == Some(tenant));
         ensure!(mine.is_some_and(|peer| peer.up && peer.ipv4.received == 2), "{report:?}");
         Ok(report)
     })?;
     println!("{}", said(&lab, "peers")?);
     ensure!(peers.peers.len() == 2, "{peers:?}");
-    let of = |tenant: &str| peers.peers.iter().find(|peer| peer.tenant == tenant);
+    let of = |tenant: &str| peers.peers.iter().find(|peer| peer.tenant.as_deref() == Some(tenant));
     let (mine, theirs) = of(tenant).zip(of(other)).with_context(|| format!("{peers:?}"))?;
     ensure!(
         (&*mine.name, &*mine.asn, &*mine.local_asn) == ("router", "65010", "64512"),

@@ -3,9 +3,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use nvgate_tests::bgp_lab::{
-    APP, BIRD, DB, Daemon, FRR, WEB, are_up, bird_with, frr_with, gateway, peer, routes, said,
-    shows,
+use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR};
+use nvgate_tests::bgp_routers::{
+    APP, DB, WEB, are_up, bird_with, frr_with, gateway, peer, routes, said, shows,
 };
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::skip::has_peers;

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::ping;
 use nvgate_tests::bgp_lab::{
-    BIRD, Daemon, GATEWAY, TAUGHT, THROUGH, bird, established, reaches_what_was_taught,
+    BIRD, Daemon, GATEWAY, TAUGHT, THROUGH, bird, established, reaches_what_was_taught, received,
 };
 use nvgate_tests::run_lab::{RunLab, binary};
 use nvgate_tests::run_lab_host::{Change, change, run};
 use nvgate_tests::skip::has_peers;
-use nvgate_tests::wg_lab::{Peer, PeerPlan, Premises, build, exec, gateway_key, give_vpn, place};
+use nvgate_tests::wg_lab::{Peer, PeerPlan, Premises, build, gateway_key, give_vpn, place};
 use nvgate_tests::wg_pings::Pings;
 use nvgate_tests::wg_twins::{HQ, WEB, hq, plan, tunnel};
 
@@ -197,11 +196,4 @@ protocol bgp upstream {{
         ensure!(state.contains("Received: Peer de-configured"), "{state}");
         Ok(())
     })
-}
-
-/// Packets that a VM has received.
-fn received(vm: &Namespace) -> Result<u64> {
-    let text = exec(vm, "ip -s -j link show dev eth0")?;
-    let links: serde_json::Value = serde_json::from_str(&text)?;
-    links[0]["stats64"]["rx"]["packets"].as_u64().context("a count")
 }

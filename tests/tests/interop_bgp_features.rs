@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nvgate::demo::lab::probe::ping;
-use nvgate_tests::bgp_lab::{
-    APP, BIRD, DB, Daemon, FRR, GOBGP, OPENBGPD, TAUGHT, WEB, are_up, bird_with, frr_with, gateway,
-    peer, routes, said, shows,
+use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR, GOBGP, OPENBGPD, TAUGHT};
+use nvgate_tests::bgp_routers::{
+    APP, DB, WEB, are_up, bird_with, frr_with, gateway, peer, routes, said, shows,
 };
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nvgate::admin::bgp::ExplainReport;
-use nvgate_tests::bgp_lab::{
-    BIRD, DB, Daemon, TAUGHT, WEB, are_up, bird_with, gateway, peer, reaches_what_was_taught,
-    routes, said,
-};
+use nvgate_tests::bgp_lab::{BIRD, Daemon, TAUGHT, reaches_what_was_taught};
 use nvgate_tests::bgp_raw::{
     KEEPALIVE, RawPeer, UPDATE, Window, attribute, mandatory, message, update, withdrawal,
 };
+use nvgate_tests::bgp_routers::{DB, WEB, are_up, bird_with, gateway, peer, routes, said};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;

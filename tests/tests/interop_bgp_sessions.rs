@@ -9,8 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 use nvgate::demo::lab::probe::{Service, ask_tcp, ping};
 use nvgate::demo::site::SERVICE_PORT;
 use nvgate_tests::bgp_lab::{
-    APP, BIRD, DB, Daemon, EXABGP, FRR, GOBGP, OPENBGPD, TAUGHT, WEB, are_up, bird_with, frr_with,
-    gateway, peer, reaches_what_was_taught, routes, shows,
+    BIRD, Daemon, EXABGP, FRR, GOBGP, OPENBGPD, TAUGHT, reaches_what_was_taught,
+};
+use nvgate_tests::bgp_routers::{
+    APP, DB, WEB, are_up, bird_with, frr_with, gateway, peer, routes, shows,
 };
 use nvgate_tests::run_lab::{PATIENCE, RunLab};
 use nvgate_tests::run_lab_host::{Change, change};

@@ -33,6 +33,25 @@ pub struct Plan {
     pub tenants: Vec<TenantPlan>,
 }
 
+impl Plan {
+    /// What is the gateway's on the front end: pools as a whole, leased and shared addresses outside
+    /// them, and tenants' own prefixes.
+    #[must_use]
+    pub fn front_end_space(&self) -> Vec<Prefix> {
+        let FrontEndPlan { pools, shared_addresses, .. } = &self.gateway.front_end;
+        let pools: Vec<Prefix> =
+            pools.iter().flat_map(|pool| pool.prefixes.iter().copied()).collect();
+        let leases = self.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
+        let outside = leases
+            .flat_map(|nat| &nat.addresses)
+            .chain(shared_addresses)
+            .map(|address| Prefix::host(address.ip()))
+            .filter(|address| !pools.iter().any(|pool| pool.covers(*address)));
+        let routed = self.tenants.iter().flat_map(|tenant| tenant.front_end_prefixes.clone());
+        pools.iter().copied().chain(outside).chain(routed).collect()
+    }
+}
+
 /// The gateway's own part of the plan (`gateway.yaml`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GatewayPlan {

@@ -97,6 +97,7 @@ pub fn assess(status: &Status) -> Vec<Component> {
                 .iter()
                 .flat_map(|tenant| tenant.bgp.iter().filter_map(PeerReport::health)),
         )
+        .chain(status.bgp.iter().filter_map(PeerReport::health))
         .collect()
 }
 
@@ -176,6 +177,7 @@ mod tests {
                 "worker 1",
                 "site contoso/hq",
                 "bgp contoso/router",
+                "front_end bgp transit",
             ]
         );
         assert_eq!(status.health(), HealthState::Ok);

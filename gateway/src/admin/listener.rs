@@ -1,11 +1,10 @@
-//! The TCP side of the health endpoint: how many may be connected and for how long.
+//! The connections of the health endpoint and of the control socket: how many may be connected and for how long.
 //!
 //! A connection holds one of [`MAX_CONNECTIONS`] permits and carries one request, which must have
 //! come in [`REQUEST_TIMEOUT`] and whose answer must be taken in [`RESPONSE_TIMEOUT`]; whoever is
 //! slower is disconnected, so that slow clients delay others by at most the two.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,7 +12,6 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -39,35 +37,35 @@ impl Default for Patience {
 }
 
 /// A listener whose connections are bounded in number and time.
-pub(super) struct Bounded {
-    listener: TcpListener,
+pub(super) struct Bounded<L> {
+    listener: L,
     permits: Arc<Semaphore>,
     patience: Patience,
 }
 
-impl Bounded {
-    pub fn new(listener: TcpListener, patience: Patience) -> Self {
+impl<L> Bounded<L> {
+    pub fn new(listener: L, patience: Patience) -> Self {
         Self { listener, permits: Arc::new(Semaphore::new(patience.connections)), patience }
     }
 }
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
+impl<L: Listener> Listener for Bounded<L> {
+    type Io = Connection<L::Io>;
+    type Addr = L::Addr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, L::Addr) {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .expect("the semaphore lives as long as the listener and nobody closes it");
         // Axum's own listener logs and retries what accept can fail with.
-        let (stream, address) = Listener::accept(&mut self.listener).await;
+        let (stream, address) = self.listener.accept().await;
         let deadline = Box::pin(sleep(self.patience.request));
         let phase = Phase::Request { response: self.patience.response };
         (Connection { stream, deadline, phase, _permit: permit }, address)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
+    fn local_addr(&self) -> io::Result<L::Addr> {
         self.listener.local_addr()
     }
 }
@@ -81,14 +79,14 @@ enum Phase {
 }
 
 /// A connection that fails with `TimedOut` once its deadline has passed.
-pub(super) struct Connection {
-    stream: TcpStream,
+pub(super) struct Connection<S> {
+    stream: S,
     deadline: Pin<Box<Sleep>>,
     phase: Phase,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl<S> Connection<S> {
     /// What `polled` says, unless the deadline has passed before it was ready.
     fn in_time<T>(
         &mut self,
@@ -111,7 +109,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,7 +120,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

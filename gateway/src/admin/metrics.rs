@@ -25,7 +25,7 @@ pub fn render(status: &Status) -> String {
     write_tenants(&mut exposition, &status.tenants);
     write_nat(&mut exposition, &status.tenants);
     write_tunnels(&mut exposition, &status.tenants);
-    write_bgp(&mut exposition, &status.tenants);
+    write_bgp(&mut exposition, status);
     exposition.text
 }
 
@@ -295,8 +295,8 @@ fn write_tunnels(to: &mut Exposition, tenants: &[TenantStatus]) {
     }
 }
 
-fn write_bgp(to: &mut Exposition, tenants: &[TenantStatus]) {
-    let all = || tenants.iter().flat_map(|tenant| &tenant.bgp);
+fn write_bgp(to: &mut Exposition, status: &Status) {
+    let all = || status.tenants.iter().flat_map(|tenant| &tenant.bgp).chain(&status.bgp);
     // A gateway without peers has no metrics about them.
     if all().next().is_none() {
         return;
@@ -305,7 +305,7 @@ fn write_bgp(to: &mut Exposition, tenants: &[TenantStatus]) {
     type Field = fn(&PeerReport) -> u64;
     let write = |mut family: Family<'_>, field: Field| {
         for peer in peers() {
-            family.sample(&[("tenant", &peer.tenant), ("peer", &peer.name)], field(peer));
+            family.sample(&[("tenant", &tenant(peer)), ("peer", &peer.name)], field(peer));
         }
     };
     let up: Field = |peer| peer.up.into();
@@ -357,7 +357,7 @@ fn write_bgp(to: &mut Exposition, tenants: &[TenantStatus]) {
         for peer in peers() {
             for (family, counts) in peer.by_family() {
                 let labels: &[Label<'_>] =
-                    &[("tenant", &peer.tenant), ("peer", &peer.name), ("family", &family)];
+                    &[("tenant", &tenant(peer)), ("peer", &peer.name), ("family", &family)];
                 gauge.sample(labels, count(counts));
             }
         }
@@ -371,7 +371,7 @@ fn write_bgp(to: &mut Exposition, tenants: &[TenantStatus]) {
             .flat_map(|(direction, totals)| totals.by_type().map(|of_type| (direction, of_type)))
         {
             let labels: &[Label<'_>] = &[
-                ("tenant", &peer.tenant),
+                ("tenant", &tenant(peer)),
                 ("peer", &peer.name),
                 ("direction", direction),
                 ("type", &kind),
@@ -382,11 +382,16 @@ fn write_bgp(to: &mut Exposition, tenants: &[TenantStatus]) {
     write_ranges(to, all().filter(|peer| peer.up));
 }
 
+/// The tenant of a peer; a router of the front end has an empty label, which is none.
+fn tenant(peer: &PeerReport) -> &str {
+    peer.tenant.as_deref().unwrap_or_default()
+}
+
 fn write_ranges<'a>(to: &mut Exposition, up: impl Iterator<Item = &'a PeerReport>) {
     let mut ranges: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for peer in up {
         if let Some(range) = &peer.range {
-            *ranges.entry((&peer.tenant, range)).or_default() += 1;
+            *ranges.entry((tenant(peer), range)).or_default() += 1;
         }
     }
     if ranges.is_empty() {

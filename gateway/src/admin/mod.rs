@@ -7,6 +7,7 @@
 //! no authentication: it listens where gateway.yaml says, on loopback unless configured otherwise.
 
 pub mod bgp;
+pub mod commands;
 pub mod health;
 mod listener;
 pub mod metrics;

@@ -104,7 +104,7 @@ fn tunnel(name: &str, last: u8) -> TunnelReport {
 
 fn peer(name: &str, address: &str) -> PeerReport {
     PeerReport {
-        tenant: "contoso".to_owned(),
+        tenant: Some("contoso".to_owned()),
         name: name.to_owned(),
         description: "router of the head office".to_owned(),
         address: address.to_owned(),
@@ -131,6 +131,16 @@ fn peer(name: &str, address: &str) -> PeerReport {
         last_error: Some("the gateway ended it: hold timer expired".to_owned()),
         last_error_age_secs: Some(3700),
         ..PeerReport::default()
+    }
+}
+
+/// A router of the front end.
+pub fn transit() -> PeerReport {
+    PeerReport {
+        tenant: None,
+        description: "upstream".to_owned(),
+        local_address: Some("203.0.113.2".to_owned()),
+        ..peer("transit", "203.0.113.1")
     }
 }
 
@@ -203,7 +213,7 @@ pub fn explanation() -> ExplainReport {
     };
     let teacher = AdvertisedReport { peer: "router".to_owned(), sent: true, ..Default::default() };
     ExplainReport {
-        tenant: "contoso".to_owned(),
+        tenant: Some("contoso".to_owned()),
         prefix: "172.30.0.0/16".to_owned(),
         routes: vec![best, route("branch", "65020 65010"), rejected],
         omitted: 0,
@@ -268,6 +278,7 @@ pub fn busy() -> Status {
         ],
         workers: vec![worker(0), worker(1)],
         tenants: vec![contoso, fabrikam],
+        bgp: vec![transit()],
         drops: Drops([("vsid_unknown".to_owned(), 2)].into()),
     };
     status.components = assess(&status);

@@ -36,6 +36,8 @@ pub struct Status {
     pub workers: Vec<WorkerStatus>,
     /// The tenants, ordered by name.
     pub tenants: Vec<TenantStatus>,
+    /// The BGP peers of the front end, as they were at most a second or so ago.
+    pub bgp: Vec<PeerReport>,
     /// Packets dropped before a tenant was known.
     pub drops: Drops,
 }

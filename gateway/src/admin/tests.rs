@@ -77,7 +77,8 @@ async fn a_busy_gateway_is_alive_ready_and_ok() {
                     {\"name\":\"worker 0\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"worker 1\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"site contoso/hq\",\"status\":\"ok\",\"reason\":null},\n\
-                    {\"name\":\"bgp contoso/router\",\"status\":\"ok\",\"reason\":null}\n\
+                    {\"name\":\"bgp contoso/router\",\"status\":\"ok\",\"reason\":null},\n\
+                    {\"name\":\"front_end bgp transit\",\"status\":\"ok\",\"reason\":null}\n\
                     ]}\n";
     assert_eq!(body, expected);
 }
@@ -147,7 +148,6 @@ async fn a_wrong_question_about_bgp_is_the_askers_fault() {
     let status = Arc::default();
     let server = Server { address, status, _stop };
     for (path, said) in [
-        ("routes", "tenant"),
         ("routes?tenant=contoso&limit=0", "limit 0 is not between 1 and 1000"),
         ("routes?tenant=contoso&limit=1001", "limit 1001 is not between 1 and 1000"),
         ("routes?tenant=contoso&after=10", "10"),

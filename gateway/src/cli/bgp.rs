@@ -2,40 +2,59 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use nvgate_model::Prefix;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::client::{FetchError, fetch};
+use super::client::{self, FetchError, fetch};
 use super::table::{Side, Table, span};
-use super::{Exit, complain, status};
+use super::{Exit, check, complain, status};
 use crate::admin::bgp::{
-    AdvertisedReport, ExplainReport, PeerReport, PeersReport, RouteReport, RoutesReport,
+    AdvertisedReport, ClearReport, ExplainReport, PeerReport, PeersReport, RouteReport,
+    RoutesReport,
 };
+use crate::admin::commands::socket_path;
 
 /// Routes asked for at once.
 const PAGE: usize = 1000;
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Bgp {
-    /// Show the peers of all tenants, or of one
+    /// Show the peers of the front end and of all tenants, or of one
     ///
     /// State, how long that is so, routes received, accepted and announced, and what ended the last
     /// session or attempt.
     Peers(Peers),
-    /// Show the routes of a tenant, with what became of each
+    /// Show the routes of a tenant or of the front end, with what became of each
     ///
     /// `*` the best of its prefix, `=` used beside it, `-` not used; then who taught it and with
     /// what, and why it is used or not: the step at which it lost, or the rule that rejected it.
     Routes(Routes),
-    /// Say everything about one prefix of a tenant, in sentences
+    /// Say everything about one prefix of a tenant or of the front end, in sentences
     ///
     /// Each route with what import made of it and why it is best or not; and for each peer what it
     /// is told, or which rule keeps the route back.
     Explain(Explain),
+    /// Begin the exchange with a peer anew
+    ///
+    /// Softly, what it sent is judged anew and asked for again, and it is told everything again; hard,
+    /// its session ends and starts again. Only who may use the gateway's state directory can.
+    Clear(Clear),
+}
+
+/// Whose BGP.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct Whose {
+    /// The tenant
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// The front end
+    #[arg(long)]
+    front_end: bool,
 }
 
 /// Which gateway is asked, and how the answer is printed.
@@ -63,9 +82,8 @@ pub(super) struct Peers {
 
 #[derive(Args, Debug)]
 pub(super) struct Routes {
-    /// The tenant
-    #[arg(long, value_name = "NAME")]
-    tenant: String,
+    #[command(flatten)]
+    whose: Whose,
     /// Only what this peer taught: its name or address
     #[arg(long, value_name = "NAME")]
     peer: Option<String>,
@@ -78,9 +96,8 @@ pub(super) struct Routes {
 
 #[derive(Args, Debug)]
 pub(super) struct Explain {
-    /// The tenant
-    #[arg(long, value_name = "NAME")]
-    tenant: String,
+    #[command(flatten)]
+    whose: Whose,
     /// The prefix, such as 172.30.0.0/16
     #[arg(value_name = "PREFIX")]
     prefix: Prefix,
@@ -88,8 +105,26 @@ pub(super) struct Explain {
     asking: Asking,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct Clear {
+    #[command(flatten)]
+    whose: Whose,
+    /// The peer: its name or address
+    #[arg(value_name = "PEER")]
+    peer: String,
+    /// Judge and tell routes anew, and leave the session alone [default]
+    #[arg(long, conflicts_with = "hard")]
+    soft: bool,
+    /// End the session, which starts again
+    #[arg(long)]
+    hard: bool,
+    /// The gateway's configuration, which says where its state directory is
+    #[arg(long, value_name = "DIR", default_value = super::DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
 /// Why a command ends early: its exit code and one sentence.
-struct Failure(Exit, String);
+pub(super) struct Failure(pub(super) Exit, pub(super) String);
 
 /// Does what the command line says and prints to `output`.
 pub(super) fn bgp(command: &Bgp, output: &mut dyn Write) -> io::Result<Exit> {
@@ -101,11 +136,12 @@ pub(super) fn bgp(command: &Bgp, output: &mut dyn Write) -> io::Result<Exit> {
         }
         Bgp::Routes(arguments) => all_routes(arguments)
             .and_then(|report| print(&arguments.asking, &report, render_routes)),
-        Bgp::Explain(Explain { tenant, prefix, asking }) => {
-            let query = [("tenant", Some(tenant.clone())), ("prefix", Some(prefix.to_string()))];
+        Bgp::Explain(Explain { whose, prefix, asking }) => {
+            let query = [("tenant", whose.tenant.clone()), ("prefix", Some(prefix.to_string()))];
             ask::<ExplainReport>(asking, "explain", &query)
                 .and_then(|report| print(asking, &report, render_explanation))
         }
+        Bgp::Clear(arguments) => clear(arguments),
     };
     match text {
         Ok(text) => {
@@ -117,11 +153,12 @@ pub(super) fn bgp(command: &Bgp, output: &mut dyn Write) -> io::Result<Exit> {
 }
 
 /// Every page of the routes that were asked for.
-fn all_routes(Routes { tenant, peer, prefix, asking }: &Routes) -> Result<RoutesReport, Failure> {
+fn all_routes(Routes { whose, peer, prefix, asking }: &Routes) -> Result<RoutesReport, Failure> {
+    let tenant = &whose.tenant;
     let mut all = RoutesReport { tenant: tenant.clone(), ..RoutesReport::default() };
     loop {
         let query = [
-            ("tenant", Some(tenant.clone())),
+            ("tenant", tenant.clone()),
             ("peer", peer.clone()),
             ("prefix", prefix.map(|prefix| prefix.to_string())),
             ("after", all.after.take()),
@@ -142,10 +179,38 @@ fn ask<T: DeserializeOwned>(
     query: &[(&str, Option<String>)],
 ) -> Result<T, Failure> {
     let authority = status::authority(asking.admin.as_deref(), asking.config.as_deref());
-    let body = fetch(&authority, &path(what, query)).map_err(|error| {
+    let body = fetch(&authority, &path(&format!("/v1/bgp/{what}"), query));
+    read(body, &authority)
+}
+
+/// Has the gateway of a configuration do something.
+pub(super) fn command<T: DeserializeOwned>(
+    config: &Path,
+    what: &str,
+    query: &[(&str, Option<String>)],
+) -> Result<T, Failure> {
+    let plan = check::prove(config).map_err(|_| {
+        let sentence = format!(
+            "the configuration in {} is invalid and does not say where the gateway's state \
+             directory is: `nvgate check` says why",
+            config.display()
+        );
+        Failure(Exit::Invalid, sentence)
+    })?;
+    let socket = socket_path(&plan.gateway.state_directory);
+    read(client::command(&socket, &path(what, query)), &socket.display().to_string())
+}
+
+fn read<T: DeserializeOwned>(
+    body: Result<Vec<u8>, FetchError>,
+    authority: &str,
+) -> Result<T, Failure> {
+    let body = body.map_err(|error| {
         let exit = match &error {
             FetchError::Address(..) | FetchError::Refused(_, 400 | 404, _) => Exit::Usage,
             FetchError::NotRunning(_)
+            | FetchError::NoSocket(_)
+            | FetchError::Forbidden(_)
             | FetchError::Unreachable(..)
             | FetchError::Slow(_)
             | FetchError::Strange(..)
@@ -162,8 +227,21 @@ fn ask<T: DeserializeOwned>(
     })
 }
 
+fn clear(Clear { whose, peer, soft: _, hard, config }: &Clear) -> Result<String, Failure> {
+    let query = [
+        ("tenant", whose.tenant.clone()),
+        ("peer", Some(peer.clone())),
+        ("hard", Some(hard.to_string())),
+    ];
+    let ClearReport { peer, hard, .. } = command(config, "/v1/bgp/clear", &query)?;
+    Ok(match hard {
+        true => format!("the session with {peer} ends and starts again\n"),
+        false => format!("the routes of {peer} are judged and told anew\n"),
+    })
+}
+
 fn path(what: &str, query: &[(&str, Option<String>)]) -> String {
-    let mut path = format!("/v1/bgp/{what}");
+    let mut path = what.to_owned();
     let mut separator = '?';
     for (name, value) in query {
         if let Some(value) = value {
@@ -205,7 +283,7 @@ fn print<T: Serialize>(
 
 fn render_peers(peers: &[PeerReport]) -> String {
     if peers.is_empty() {
-        return "no tenant has a BGP peer\n".to_owned();
+        return "nobody has a BGP peer\n".to_owned();
     }
     let mut table = Table::new(&[
         ("tenant", Side::Left),
@@ -228,7 +306,7 @@ fn render_peers(peers: &[PeerReport]) -> String {
             (None, _) => String::new(),
         };
         table.row([
-            &peer.tenant,
+            peer.tenant.as_deref().unwrap_or("(front end)"),
             &peer.name,
             &peer.address,
             &peer.asn,
@@ -293,6 +371,7 @@ fn render_routes(report: &RoutesReport) -> String {
 fn render_explanation(report: &ExplainReport) -> String {
     let ExplainReport { tenant, prefix, routes, omitted, advertised } = report;
     let mut text = String::new();
+    let tenant = tenant.as_deref().unwrap_or("The front end");
     // Writing to a string does not fail.
     let _ = match routes.len() {
         0 => writeln!(text, "{tenant} has no route to {prefix}."),
@@ -389,11 +468,11 @@ mod tests {
     #[test]
     fn peers_read_like_this() {
         let mut peers = samples::peers();
-        peers[1].tenant = "fabrikam\u{1b}[2J".to_owned();
+        peers[1].tenant = Some("fabrikam\u{1b}[2J".to_owned());
         (peers[1].state, peers[1].since_secs) = ("Connect".to_owned(), None);
         let expected = include_str!("bgp_peers.golden.txt");
         assert_eq!(render_peers(&peers), expected);
-        assert_eq!(render_peers(&[]), "no tenant has a BGP peer\n");
+        assert_eq!(render_peers(&[]), "nobody has a BGP peer\n");
     }
 
     #[test]
@@ -413,7 +492,7 @@ mod tests {
         let text = render_explanation(&samples::explanation());
         assert_eq!(text, include_str!("bgp_explain.golden.txt"));
         let none = ExplainReport {
-            tenant: "red".to_owned(),
+            tenant: Some("red".to_owned()),
             prefix: "10.0.0.0/8".to_owned(),
             advertised: samples::explanation().advertised,
             ..ExplainReport::default()
@@ -425,7 +504,7 @@ mod tests {
     fn a_query_cannot_be_broken_out_of() {
         let query = [("tenant", Some("a&b c".to_owned())), ("peer", None)];
         let query = query.into_iter().chain([("prefix", Some("fd00::/8".to_owned()))]);
-        let text = path("routes", &query.collect::<Vec<_>>());
+        let text = path("/v1/bgp/routes", &query.collect::<Vec<_>>());
         assert_eq!(text, "/v1/bgp/routes?tenant=a%26b%20c&prefix=fd00::/8");
     }
 

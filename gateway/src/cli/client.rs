@@ -1,10 +1,13 @@
-//! One HTTP GET to a gateway's health endpoint: blocking, bounded in time and size.
+//! One HTTP request to a gateway's health endpoint or control socket: blocking, bounded in time and
+//! size.
 //!
 //! It speaks HTTP/1.0, so that the answer is never chunked and ends with the connection (RFC 9112
 //! sections 6.1 and 9.3).
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long to wait for a connection.
@@ -23,15 +26,22 @@ pub(super) enum FetchError {
         "no gateway answers at {0}: it is not running, or its health endpoint is elsewhere \
          (see admin.listen in its gateway.yaml, and --admin or --config here)"
     )]
-    NotRunning(SocketAddr),
+    NotRunning(String),
     #[error("cannot reach {0}: {1}")]
-    Unreachable(SocketAddr, io::Error),
+    Unreachable(String, io::Error),
     #[error("{0} did not finish its answer in {seconds} s", seconds = ANSWER_TIMEOUT.as_secs())]
-    Slow(SocketAddr),
-    #[error("what listens at {0} is not a gateway's health endpoint: {1}")]
-    Strange(SocketAddr, &'static str),
-    #[error("{2}, says the health endpoint at {0} (HTTP status {1})")]
-    Refused(SocketAddr, u16, String),
+    Slow(String),
+    #[error("what listens at {0} is not a gateway: {1}")]
+    Strange(String, &'static str),
+    #[error("{2}, says the gateway at {0} (HTTP status {1})")]
+    Refused(String, u16, String),
+    #[error(
+        "no gateway takes commands at {0}: it is not running, or its state directory is elsewhere \
+         (see --config)"
+    )]
+    NoSocket(String),
+    #[error("not permitted to command the gateway at {0}: run as its user, or as root")]
+    Forbidden(String),
 }
 
 /// The body that `path` has at the health endpoint on `authority`, a HOST:PORT.
@@ -41,22 +51,52 @@ pub(super) fn fetch(authority: &str, path: &str) -> Result<Vec<u8>, FetchError> 
     let address =
         addresses.next().ok_or_else(|| unresolved(io::Error::other("the name has no address")))?;
     let address = reachable(address);
-    let answer = exchange(address, path).map_err(|error| {
-        let kind = error.kind();
-        if kind == io::ErrorKind::ConnectionRefused {
-            FetchError::NotRunning(address)
-        } else if kind == io::ErrorKind::TimedOut || kind == io::ErrorKind::WouldBlock {
-            FetchError::Slow(address)
-        } else if kind == io::ErrorKind::FileTooLarge {
-            FetchError::Strange(address, "its answer is larger than 64 MiB")
-        } else {
-            FetchError::Unreachable(address, error)
+    let label = address.to_string();
+    let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
+    let answer = stream.and_then(|stream| exchange(stream, "GET", &label, path));
+    conclude(label, answer, FetchError::NotRunning)
+}
+
+/// The body that a command has at the control socket at `socket`.
+pub(super) fn command(socket: &Path, path: &str) -> Result<Vec<u8>, FetchError> {
+    let label = socket.display().to_string();
+    let stream = match UnixStream::connect(socket) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(FetchError::NoSocket(label));
         }
-    })?;
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(FetchError::Forbidden(label));
+        }
+        stream => stream,
+    };
+    let answer = stream.and_then(|stream| exchange(stream, "POST", "gateway", path));
+    conclude(label, answer, FetchError::NoSocket)
+}
+
+fn conclude(
+    label: String,
+    answer: io::Result<Vec<u8>>,
+    absent: impl FnOnce(String) -> FetchError,
+) -> Result<Vec<u8>, FetchError> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            let kind = error.kind();
+            return Err(if kind == io::ErrorKind::ConnectionRefused {
+                absent(label)
+            } else if kind == io::ErrorKind::TimedOut || kind == io::ErrorKind::WouldBlock {
+                FetchError::Slow(label)
+            } else if kind == io::ErrorKind::FileTooLarge {
+                FetchError::Strange(label, "its answer is larger than 64 MiB")
+            } else {
+                FetchError::Unreachable(label, error)
+            });
+        }
+    };
     match parse_answer(&answer) {
         Ok((200, body)) => Ok(body.to_vec()),
-        Ok((code, body)) => Err(FetchError::Refused(address, code, sentence(body))),
-        Err(what) => Err(FetchError::Strange(address, what)),
+        Ok((code, body)) => Err(FetchError::Refused(label, code, sentence(body))),
+        Err(what) => Err(FetchError::Strange(label, what)),
     }
 }
 
@@ -79,12 +119,32 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
+/// A connection whose reads and writes end in time.
+trait Timed: io::Read + io::Write {
+    fn set_timeouts(&self, left: Duration) -> io::Result<()>;
+}
+
+impl Timed for TcpStream {
+    fn set_timeouts(&self, left: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(left))?;
+        self.set_read_timeout(Some(left))
+    }
+}
+
+impl Timed for UnixStream {
+    fn set_timeouts(&self, left: Duration) -> io::Result<()> {
+        self.set_write_timeout(Some(left))?;
+        self.set_read_timeout(Some(left))
+    }
+}
+
 /// Sends the request and reads until the server closes.
-fn exchange(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
+fn exchange(mut stream: impl Timed, method: &str, host: &str, path: &str) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
-    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: */*\r\n\r\n");
+    stream.set_timeouts(ANSWER_TIMEOUT)?;
+    let request = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {host}\r\nAccept: */*\r\nContent-Length: 0\r\n\r\n"
+    );
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut chunk = vec![0; 64 << 10];
@@ -93,7 +153,7 @@ fn exchange(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        stream.set_read_timeout(Some(left))?;
+        stream.set_timeouts(left)?;
         let length = match stream.read(&mut chunk) {
             Ok(0) => return Ok(answer),
             Ok(length) => length,

@@ -2,11 +2,12 @@
 //!
 //! Each command prints its product to standard output and what went wrong to standard error. Only
 //! `run` and `demo` touch the network of this host; `check` and `schema` touch nothing, `status`
-//! and `bgp` ask a running gateway over HTTP, `vpn` reads and makes keys in the state directory.
+//! and `bgp` ask a running gateway over HTTP, `drain` and `bgp clear` command it by its control socket, `vpn` reads and makes keys in the state directory.
 
 mod bgp;
 mod check;
 mod client;
+mod drain;
 mod status;
 mod table;
 mod vpn;
@@ -67,6 +68,7 @@ EXAMPLES
   nvgate bgp peers                   BGP sessions of tenants, and why one is down
   nvgate bgp explain --tenant contoso 172.30.0.0/16
                                      why a route is best, another not, and who is told
+  nvgate drain                       tell BGP peers that the gateway goes, before it does
   nvgate vpn keys                    the public keys that tenants' sites need
   nvgate vpn config --tenant contoso --site hq --format wg-quick
                                      the other side of a tunnel, ready for use
@@ -136,6 +138,12 @@ enum Command {
     /// BGP of a running gateway: peers, routes, and why each is used or not
     #[command(subcommand)]
     Bgp(bgp::Bgp),
+    /// Prepare the end of a running gateway, so that its going costs no packets
+    ///
+    /// Every BGP peer is told by the community GRACEFUL_SHUTDOWN (RFC 8326) to prefer other ways; later
+    /// all sessions end, and with them what was announced. Only who may use the gateway's state
+    /// directory can do it.
+    Drain(drain::Drain),
     /// See the main job on this machine, in network namespaces
     ///
     /// Makes two virtualization hosts, two tenants that use the same addresses, a front-end server
@@ -251,6 +259,7 @@ fn perform(cli: Cli) -> io::Result<ExitCode> {
         Command::Schema(Schema { file }) => print_schema(file)?,
         Command::Vpn(command) => vpn::vpn(&command, &mut io::stdout().lock())?,
         Command::Bgp(command) => bgp::bgp(&command, &mut io::stdout().lock())?,
+        Command::Drain(arguments) => drain::drain(&arguments, &mut io::stdout().lock())?,
         Command::Demo(options) => return Ok(show(options)),
     };
     Ok(exit.into())

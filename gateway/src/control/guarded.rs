@@ -11,23 +11,9 @@ pub(super) struct GuardedTraffic {
 }
 
 impl GuardedTraffic {
-    /// Pools as a whole, leased and shared addresses outside them, and tenants' own prefixes.
+    /// All that is the gateway's.
     pub(super) fn of(plan: &Plan) -> Self {
-        let pools: Vec<Prefix> = plan
-            .gateway
-            .front_end
-            .pools
-            .iter()
-            .flat_map(|pool| pool.prefixes.iter().copied())
-            .collect();
-        let leases = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
-        let leased = leases
-            .flat_map(|nat| &nat.addresses)
-            .chain(&plan.gateway.front_end.shared_addresses)
-            .map(|address| Prefix::host(address.ip()))
-            .filter(|address| !pools.iter().any(|pool| pool.covers(*address)));
-        let routed = plan.tenants.iter().flat_map(|tenant| tenant.front_end_prefixes.clone());
-        Self { front_end: pools.iter().copied().chain(leased).chain(routed).collect() }
+        Self { front_end: plan.front_end_space() }
     }
 
     /// This and `other` together.

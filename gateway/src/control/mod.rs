@@ -14,6 +14,7 @@ mod status;
 pub mod threads;
 
 use std::collections::hash_map::RandomState;
+use std::future::pending;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::num::NonZeroUsize;
@@ -30,13 +31,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::health::Component;
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, commands};
 use crate::demo::gateway_process::end_with_owner;
 use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
 use crate::io::packet::{OpenError, Waker};
 use crate::peering::{Asked, LearntBox, Peering, Questions, Ties};
-use crate::snapshot::{BuildError, SnapshotBuilder};
+use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
 use crate::worker::Published;
 
 pub use config::ConfigError;
@@ -144,6 +145,8 @@ struct Control {
     resolve_sender: mpsc::Sender<ResolveRequest>,
     admin_stop: Option<oneshot::Sender<()>>,
     admin: tokio::task::JoinHandle<()>,
+    /// Who takes commands.
+    commands: Option<tokio::task::JoinHandle<()>>,
     looks: u32,
 }
 
@@ -176,7 +179,7 @@ impl Control {
             clock,
             config: Mutex::default(),
             components: Mutex::default(),
-            peers: Arc::default(),
+            bgp: Arc::default(),
         });
         shared.note_loaded(generation);
         let speaker_waker = Waker::new()?;
@@ -186,12 +189,20 @@ impl Control {
             let shared = Arc::clone(&shared);
             move || shared.status()
         })
-        .with_bgp(questions);
+        .with_bgp(questions.clone());
         let admin = tokio::spawn(admin::serve(listener, state, async {
             // Ends when told to, or when control is gone.
             let _ = stopped.await;
         }));
+        let commands = match commands::bind(&shared.plan.load().gateway.state_directory) {
+            Ok(listener) => Some(tokio::spawn(commands::serve(listener, questions, pending()))),
+            Err(reason) => {
+                shared.note(Component::degraded("control socket", reason));
+                None
+            }
+        };
         let mut control = Self {
+            commands,
             fingerprint: configuration.fingerprint(),
             pending: None,
             configuration,
@@ -220,7 +231,6 @@ impl Control {
             return Err(error);
         }
         control.note_host(&view);
-        control.note_front_end_bgp();
         control.resolve_neighbours(false).await;
         let plan = control.shared.plan.load();
         tracing::info!(
@@ -248,7 +258,7 @@ impl Control {
         if self.workers.running() {
             return Ok(());
         }
-        let Shared { plan, published, clock, peers, .. } = &*self.shared;
+        let Shared { plan, published, clock, bgp, counters, .. } = &*self.shared;
         let current = plan.load();
         let waker = &self.speaker_waker;
         let started = self.workers.start(
@@ -273,10 +283,11 @@ impl Control {
         let ties = Ties {
             plan: Arc::clone(plan),
             learnt: Arc::clone(&self.learnt),
-            peers: Arc::clone(peers),
+            shown: Arc::clone(bgp),
             asked,
+            workers: counters.clone(),
         };
-        let peering = Peering::new(ties, clock.now(), seed);
+        let peering = Peering::new(ties, clock.now(), seed)?;
         let workers = self.workers.wakers().to_vec();
         let time = (*clock, seed);
         let published = Arc::clone(published);
@@ -313,6 +324,9 @@ impl Control {
 
     async fn stop(&mut self) {
         tracing::info!("gateway stops");
+        if let Some(commands) = self.commands.take() {
+            commands.abort();
+        }
         // Its connections end with it; peers hear of it while workers still carry packets.
         self.speaker = None;
         self.workers.stop();
@@ -333,10 +347,14 @@ impl Control {
     /// Builds and publishes a snapshot of what is known now.
     fn publish(&mut self, plan: &Plan, view: &HostView) -> Result<(), BuildError> {
         let snapshot = self.builder.build(plan, view)?;
+        self.give_out(snapshot);
+        Ok(())
+    }
+
+    fn give_out(&self, snapshot: Snapshot) {
         self.shared.published.store(Arc::new(snapshot));
         self.workers.wake();
         self.speaker_waker.wake();
-        Ok(())
     }
 
     async fn follow_host(&mut self, view: &HostView) -> Result<(), StartError> {
@@ -359,10 +377,17 @@ impl Control {
 
     /// Builds what neighbours taught into their domains' routes.
     fn learn(&mut self) {
-        for (domain, routes) in self.learnt.take() {
-            self.builder.learn(domain, routes);
+        let (domains, upstream) = self.learnt.take();
+        for (domain, changes) in domains {
+            self.builder.learn(domain, changes);
         }
-        self.publish_again();
+        if upstream.is_empty() {
+            let snapshot = self.builder.relearned(&self.shared.published.load());
+            self.give_out(snapshot);
+        } else {
+            self.builder.learn_upstream(upstream);
+            self.publish_again();
+        }
     }
 
     fn publish_again(&mut self) {
@@ -432,7 +457,6 @@ impl Control {
         }
         self.shared.plan.store(Arc::new(plan));
         self.speaker_waker.wake();
-        self.note_front_end_bgp();
         self.shared.note_loaded(self.shared.published.load().generation.0);
         self.configuration.note_in_effect(&loaded);
         tracing::info!("configuration reloaded: {impact}");
@@ -482,17 +506,6 @@ impl Control {
         }
         self.resolve_neighbours(round).await;
         Ok(())
-    }
-
-    /// Says of front-end BGP that nobody speaks it.
-    fn note_front_end_bgp(&self) {
-        const NAME: &str = "front_end bgp";
-        if self.shared.plan.load().gateway.front_end.bgp.is_none() {
-            return self.shared.forget(NAME);
-        }
-        let reason = "`front_end.bgp` is configured, and this version does not run it: nothing is \
-                      announced to or learned from its peers";
-        self.shared.note(Component::degraded(NAME, reason.to_owned()));
     }
 
     async fn check_guards(&self) {

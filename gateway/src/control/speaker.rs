@@ -100,7 +100,7 @@ impl<A: Application> Running<A> {
         let end = self.clock.now() + GOODBYE;
         // Workers stop after this, and must have sent what they were given.
         let mut quiet = 0;
-        while self.driver.has_domains() && quiet < QUIET_TURNS && self.clock.now() < end {
+        while self.driver.has_last_words() && quiet < QUIET_TURNS && self.clock.now() < end {
             quiet = if self.turn() == 0 { quiet + 1 } else { 0 };
             thread::sleep(GOODBYE / 100);
         }
@@ -135,7 +135,7 @@ impl<A: Application> Running<A> {
         if timeout.is_zero() {
             return;
         }
-        if let Err(error) = packet::wait(&mut [], &self.waker, timeout) {
+        if let Err(error) = packet::wait_beside(self.driver.watched(), &self.waker, timeout) {
             tracing::error!(%error, "waiting for packets failed");
             thread::sleep(timeout);
         }

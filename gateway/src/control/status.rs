@@ -18,7 +18,7 @@ use crate::admin::sites::SiteStatus;
 use crate::admin::status::{ConfigStatus, Drops, PortStatus, TenantStatus, WorkerStatus};
 use crate::counters::{DomainTotals, DropTotals, PortTotals, WorkerCounters};
 use crate::io::PortRole;
-use crate::peering::{PublishedPeers, PublishedPlan};
+use crate::peering::{PublishedBgp, PublishedPlan};
 use crate::snapshot::{Domain, Snapshot};
 use crate::worker::Published;
 
@@ -43,8 +43,8 @@ pub struct Shared {
     pub config: Mutex<ConfigStatus>,
     /// Components that only control knows about, by name.
     pub components: Mutex<BTreeMap<String, Component>>,
-    /// The BGP peers, as their thread saw them last.
-    pub peers: PublishedPeers,
+    /// BGP, as its thread saw it last.
+    pub bgp: PublishedBgp,
 }
 
 impl Shared {
@@ -68,11 +68,6 @@ impl Shared {
         components.insert(component.name.clone(), component);
     }
 
-    /// Shows a component no longer.
-    pub fn forget(&self, component: &str) {
-        self.components.lock().unwrap_or_else(PoisonError::into_inner).remove(component);
-    }
-
     /// The status as it is now.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -82,8 +77,9 @@ impl Shared {
         let now = self.clock.now();
         let domains: BTreeMap<RoutingDomainId, &Arc<Domain>> =
             snapshot.domains().map(|domain| (domain.id, domain)).collect();
-        let mut peers: BTreeMap<String, Vec<PeerReport>> = BTreeMap::new();
-        for peer in self.peers.load().iter() {
+        let mut peers: BTreeMap<Option<String>, Vec<PeerReport>> = BTreeMap::new();
+        let bgp = self.bgp.load();
+        for peer in &bgp.peers {
             peers.entry(peer.tenant.clone()).or_default().push(peer.clone());
         }
         let tenants = plan.tenants.iter().filter_map(|tenant| {
@@ -93,7 +89,7 @@ impl Shared {
             let sites = sites.map(|site| SiteStatus::new(site, snapshot.workers, now)).collect();
             let mtu = u32::from(tenant_mtu(&snapshot, domain));
             let mut status = TenantStatus::new(tenant, mtu, &totals, sites);
-            status.bgp = peers.remove(&status.name).unwrap_or_default();
+            status.bgp = peers.remove(&Some(status.name.clone())).unwrap_or_default();
             Some(status)
         });
         let drops: DropTotals = self.counters.iter().map(|worker| &worker.drops).collect();
@@ -108,10 +104,16 @@ impl Shared {
                 .map(|(index, counters)| WorkerStatus::new(index, counters, now))
                 .collect(),
             tenants: tenants.collect(),
+            bgp: Vec::new(),
             drops: Drops::from(&drops),
         };
+        status.bgp = peers.remove(&None).unwrap_or_default();
         status.components = health::assess(&status);
         status.components.push(underlay(&snapshot));
+        status
+            .components
+            .extend(bgp.fault.clone().map(|fault| Component::degraded("front_end bgp", fault)));
+        status.components.extend(bgp.drain.health());
         let noted = self.components.lock().unwrap_or_else(PoisonError::into_inner);
         status.components.extend(noted.values().cloned());
         status

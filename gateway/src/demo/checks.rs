@@ -3,7 +3,8 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::interrupt::Interrupt;
 use super::lab::Namespace;
@@ -21,6 +22,10 @@ const HURRY: Duration = Duration::from_millis(500);
 const FAILURES_UNTIL_HURRY: usize = 3;
 /// How long something is tried that must not work.
 const REFUSAL: Duration = Duration::from_millis(800);
+/// How long a BGP session may take to come up.
+const BGP_PATIENCE: Duration = Duration::from_secs(10);
+/// How often something is looked at that takes its time.
+const LOOK: Duration = Duration::from_millis(50);
 const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(15);
 
 const REPLY: &str = "echo reply";
@@ -36,7 +41,7 @@ pub fn run<W: Write>(
     interrupt: &Interrupt,
 ) -> io::Result<()> {
     let mut checks = Checks { site, premises, report, interrupt, questions: 0 };
-    let steps: [Step<'_, W>; 11] = [
+    let steps: [Step<'_, W>; 13] = [
         Checks::default_gateways,
         Checks::inside_a_tenant,
         Checks::outbound,
@@ -47,6 +52,8 @@ pub fn run<W: Write>(
         Checks::the_way_to_premises,
         Checks::the_way_from_premises,
         Checks::bulk_from_premises,
+        Checks::what_premises_teach,
+        Checks::what_premises_take_back,
         Checks::nothing_crossed,
     ];
     for step in steps {
@@ -219,6 +226,54 @@ impl<W: Write> Checks<'_, W> {
         let bytes = premises::DOWNLOAD_BYTES;
         let what = format!("red-web downloads {} MB from its premises", bytes / 1_000_000);
         self.download(&what, premises::HOST, bytes)
+    }
+
+    /// Both premises teach one and the same prefix by BGP.
+    fn what_premises_teach(&mut self) -> io::Result<()> {
+        let interrupt = self.interrupt;
+        for (Tenant { name, .. }, host) in TENANTS.into_iter().zip(&self.premises.hosts) {
+            let patience = self.patience() + BGP_PATIENCE;
+            let what = format!("{name}'s premises hear by BGP of its subnets");
+            self.report.check(&what, "10.1.0.0/24, 10.2.0.0/24", || {
+                let began = Instant::now();
+                let heard = || {
+                    let prefixes = host.router.heard();
+                    prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                };
+                while heard().is_empty() && began.elapsed() < patience && !interrupt.pending() {
+                    thread::sleep(LOOK);
+                }
+                Ok(Observed::from(heard()))
+            })?;
+            let web = self.site.vm(&format!("{name}-web"));
+            let target = premises::TAUGHT_HOST;
+            let what = format!("{name}-web pings {target}, which BGP taught");
+            self.ping(&web.namespace, &what, target.into())?;
+            let what = format!("{name}-web asks {target}, TCP");
+            let expected = format!("{name}-premises saw {}", web.ipv4);
+            let target = (target, SERVICE_PORT).into();
+            self.ask(&web.namespace, &what, Transport::Tcp, target, &expected)?;
+        }
+        Ok(())
+    }
+
+    fn what_premises_take_back(&mut self) -> io::Result<()> {
+        let target = IpAddr::from(premises::TAUGHT_HOST);
+        let [red, blue] = ["red-web", "blue-web"].map(|name| &self.site.vm(name).namespace);
+        self.premises.hosts[0].router.withdraw();
+        let what = format!("red-web pings {target} after red's premises took it back");
+        let interrupt = self.interrupt;
+        self.report.check(&what, UNREACHABLE, || {
+            let began = Instant::now();
+            loop {
+                let outcome = red.run(|| ping(target, REFUSAL))?;
+                if outcome.is_err() || began.elapsed() > PATIENCE || interrupt.pending() {
+                    break refused(outcome, |_| REPLY.into());
+                }
+                thread::sleep(LOOK);
+            }
+        })?;
+        self.ping(blue, &format!("blue-web pings {target}, which blue's still teach"), target)
     }
 
     fn download(&mut self, what: &str, from: Ipv4Addr, bytes: u64) -> io::Result<()> {

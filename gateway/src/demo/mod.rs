@@ -4,8 +4,9 @@
 //! it as a child process ([`gateway_process`]), sends the kernel's own TCP, UDP and ICMP every way
 //! there is ([`checks`]), prints what it saw, and takes everything down again. It needs no tools:
 //! [`lab`] speaks netlink, [`host_endpoint`] is the hosts' NVGRE, [`wireguard_endpoint`] the
-//! WireGuard of the tenants' [`premises`].
+//! WireGuard of the tenants' [`premises`] and [`bgp_router`] their BGP.
 
+pub mod bgp_router;
 pub mod checks;
 pub mod gateway_process;
 pub mod host_endpoint;
@@ -124,7 +125,7 @@ fn show(
 }
 
 /// The plan that the gateway will have of the configuration in `directory`.
-fn read_plan(directory: &Path) -> anyhow::Result<Plan> {
+pub(crate) fn read_plan(directory: &Path) -> anyhow::Result<Plan> {
     match prove(&schema::load(directory), &Leases::default(), &Keyring::default()) {
         Ok(proof) => Ok(proof.plan),
         Err(diagnostics) => {
@@ -200,6 +201,8 @@ The demo is up until Ctrl-C. From another terminal of this user, try:
   red's premises reach red's VM:     {red_premises} curl http://10.1.0.10:{service}/
   and the front end, by red's NAT:   {red_premises} ping {server_address}
   blue's premises may not:           {blue_premises} ping {server_address}
+  a network learned by BGP, blue's:  {blue} ping {taught}
+  what BGP taught the gateway:       {inside} {program} bgp routes --tenant blue
   NVGRE on the provider network:     {inside} tcpdump -ni fabric0 ip proto 47
   the tunnels on the front end:      {inside} tcpdump -ni front0 udp port {tunnel}
   packets on the front end:          {inside} tcpdump -ni front0
@@ -209,6 +212,7 @@ The demo is up until Ctrl-C. From another terminal of this user, try:
 ",
         server_address = site::SERVER,
         host = premises::HOST,
+        taught = premises::TAUGHT_HOST,
         tunnel = premises::TUNNEL_PORT,
         service = site::SERVICE_PORT,
         red_public = first.public,

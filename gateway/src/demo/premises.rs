@@ -9,6 +9,8 @@
 //!         red-premises      blue-premises
 //!        192.168.50.10      192.168.50.10
 //! ```
+//!
+//! Each host is a router as well: behind it is 192.168.60.0/24, of which the gateway knows by BGP alone.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,10 +20,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use nvgate_deploy::keys::{self, KeyName, KeyStore};
-use nvgate_model::{MacAddress, Prefix};
+use nvgate_model::{Asn, MacAddress, Prefix};
 use nvgate_packet::headers::Family;
 use nvgate_vpn::{PrivateKey, PublicKey, inner_mtu};
 
+use super::bgp_router::{BgpRouter, RouterConfig};
 use super::lab::probe::{DownloadServer, Service, ping};
 use super::lab::{LabError, LinkSetup, Namespace, SuperPackets};
 use super::site::{self, DOWNLOAD_PORT, SERVICE_PORT, Site, TENANTS, Tenant};
@@ -29,6 +32,15 @@ use super::wireguard_endpoint::{EndpointConfig, WireGuardEndpoint};
 
 /// The address of the one host on each tenant's premises.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 10);
+/// Its address in the network that it teaches by BGP.
+pub const TAUGHT_HOST: Ipv4Addr = Ipv4Addr::new(192, 168, 60, 10);
+/// That network, the same in both tenants.
+pub const TAUGHT: &str = "192.168.60.0/24";
+/// The AS of each tenant's premises, and of its domain at the gateway.
+const ASNS: [u32; 2] = [65_010, 64_512];
+/// Where the gateway speaks BGP with premises: its own address in the gateway subnet.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 254, 254, 1);
+const BGP_PORT: u16 = 179;
 /// The bytes of the download from a host.
 pub const DOWNLOAD_BYTES: u64 = 20_000_000;
 /// Where the gateway answers WireGuard, on each tenant's public address.
@@ -72,10 +84,16 @@ vpn:
     - name: premises
       internet: {internet}
       tunnels:
-        - {{name: a, public_key: '{public}', allowed: {INNER_PREFIX}}}
+        - {{name: a, public_key: '{public}', allowed: [{INNER_PREFIX}, {TAUGHT}]}}
+bgp:
+  asn: {gateway_as}
+  peers:
+    - {{name: premises, address: {HOST}, asn: {premises_as}, passive: true}}
 ",
             internet = tenant.premises_use_nat,
             public = key.public(),
+            premises_as = ASNS[0],
+            gateway_as = ASNS[1],
         )?;
     }
     Ok(())
@@ -84,8 +102,10 @@ vpn:
 /// The host on a tenant's premises.
 #[derive(Debug)]
 pub struct Host {
-    /// The service at [`HOST`], port [`SERVICE_PORT`].
+    /// The service at [`HOST`] and [`TAUGHT_HOST`], port [`SERVICE_PORT`].
     pub service: Service,
+    /// The host's BGP.
+    pub router: BgpRouter,
     _download: DownloadServer,
     /// Its network namespace.
     pub namespace: Namespace,
@@ -162,7 +182,7 @@ fn start_host(tenant: &Tenant, router: &Namespace) -> Result<Host, LabError> {
     namespace.set_up(&LinkSetup {
         name: "eth0",
         mac: Some(HOST_MAC),
-        addresses: &[(HOST.into(), INNER_PREFIX_LENGTH)],
+        addresses: &[HOST, TAUGHT_HOST].map(|address| (address.into(), INNER_PREFIX_LENGTH)),
         super_packets: SuperPackets::Never,
         ..link
     })?;
@@ -171,7 +191,20 @@ fn start_host(tenant: &Tenant, router: &Namespace) -> Result<Host, LabError> {
     namespace.add_neighbour("eth0", inner_router, ROUTER_MAC)?;
     namespace.add_route(Prefix::DEFAULT_V4, Some(inner_router), "eth0")?;
     Ok(Host {
-        service: Service::start(&namespace, &name, &[(HOST, SERVICE_PORT).into()])?,
+        service: Service::start(
+            &namespace,
+            &name,
+            &[HOST, TAUGHT_HOST].map(|address| (address, SERVICE_PORT).into()),
+        )?,
+        router: BgpRouter::start(
+            &namespace,
+            RouterConfig {
+                asn: Asn(ASNS[0]),
+                address: HOST,
+                gateway: (GATEWAY, BGP_PORT).into(),
+                teaches: TAUGHT.parse().expect("a prefix"),
+            },
+        )?,
         _download: DownloadServer::start(&namespace, (HOST, DOWNLOAD_PORT).into(), DOWNLOAD_BYTES)?,
         namespace,
     })

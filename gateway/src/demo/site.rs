@@ -224,6 +224,16 @@ impl Site {
         plug_into_front_end(&self.switch, port, namespace, address)
     }
 
+    /// The same without that route: for routers that learn it.
+    pub fn plug_router_into_front_end(
+        &self,
+        port: &str,
+        namespace: &Namespace,
+        address: Ipv4Addr,
+    ) -> Result<(), LabError> {
+        plug_in(&self.switch, "front-end", port, namespace, "eth0", address)
+    }
+
     /// The VM called `name`, such as `red-web`.
     ///
     /// # Panics

@@ -297,7 +297,8 @@ fn the_premises_of_both_tenants_are_the_same_but_for_nat() {
         let tenant = plan.tenants.iter().find(|tenant| tenant.name.as_str() == name).unwrap();
         let [site] = &tenant.vpn.as_ref().unwrap().sites[..] else { panic!("one site") };
         assert_eq!((site.internet, site.tunnels[0].peer), (internet, key.public()));
-        assert_eq!(site.tunnels[0].allowed, [prefix]);
+        let taught: Prefix = super::premises::TAUGHT.parse().unwrap();
+        assert_eq!(site.tunnels[0].allowed, [prefix, taught]);
         let [route] = &tenant.routes[..] else { panic!("one route") };
         assert_eq!((route.prefix, route.target), (prefix, RouteTarget::Site(0)));
     }

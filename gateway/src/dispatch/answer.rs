@@ -85,7 +85,8 @@ impl Dispatcher {
             }
             return;
         }
-        let Ok(path) = snapshot.front_end.path(remote) else { return };
+        let hash = flow_hash(bytes, headers, self.config.seed);
+        let Ok(path) = snapshot.front_end.path(remote, hash) else { return };
         let hop = path.hop.and_then(|hop| snapshot.front_end.hop(hop));
         let Some(destination) = hop.and_then(|hop| hop.mac) else {
             // Nothing else asks when the gateway has only errors for this remote.

@@ -209,8 +209,7 @@ impl Dispatcher {
         // What the domain itself has cannot come from outside (RFC 2827, RFC 3704 section 2.2); a
         // default route claims nothing. Leased addresses come from inside only, turned back.
         let turned_back = arrival.source == snapshot.front_end.mac;
-        let inside = domain.fib.lookup(source).is_some_and(|(prefix, _)| prefix.length() > 0)
-            || domain.origins.lookup(source).is_some_and(|(prefix, _)| prefix.length() > 0)
+        let inside = domain.routes.reaches(source)
             || owns_on_front_end(domain, source)
             || !turned_back && snapshot.by_front_end(source).is_some();
         if !is_unicast(source) || is_link_local(source) || inside {

@@ -79,13 +79,13 @@ pub(super) fn decide_own(domain: &Domain, destination: IpAddr, flow: u64) -> Dec
 }
 
 fn decide_inside(domain: &Domain, destination: IpAddr, flow: u64) -> Option<Decision> {
-    let (prefix, entry) = domain.fib.lookup(destination)?;
+    let (prefix, entry) = domain.routes.lookup(destination)?;
     Some(match entry {
         RouteEntry::Gateway => Decision::Gateway,
         RouteEntry::Blackhole => Decision::Discard(DropReason::Blackhole),
         RouteEntry::Via(index) => Decision::Overlay(*index),
         RouteEntry::Site(index) => Decision::Site(*index),
-        RouteEntry::Several(set) => match domain.hop_sets.choose(*set, flow)? {
+        RouteEntry::Several(hops) => match RouteHop::choose(hops, flow)? {
             RouteHop::Endpoint(index) => Decision::Overlay(index),
             RouteHop::Site(index) => Decision::Site(index),
         },

@@ -56,11 +56,9 @@ impl Sender {
             None if is_link_local(source) => {
                 domain.lookup.by_mac(self.vsid, self.mac).ok_or(DropReason::SpoofedSource)?
             }
-            None => match domain.fib.lookup(source) {
+            None => match domain.routes.lookup(source) {
                 Some((_, &RouteEntry::Via(index))) => index,
-                Some((_, &RouteEntry::Several(set))) => {
-                    self.one_of(fabric, domain, domain.hop_sets.hops(set))?
-                }
+                Some((_, RouteEntry::Several(hops))) => self.one_of(fabric, domain, hops)?,
                 Some((
                     _,
                     RouteEntry::Subnet(_)

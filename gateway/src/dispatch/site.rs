@@ -91,7 +91,8 @@ impl Dispatcher {
         let bytes = packet.bytes();
         let source = headers::source(bytes, headers.family);
         let destination = headers::destination(bytes, headers.family);
-        if !is_unicast(source) || is_link_local(source) || !domain.originates(index, source) {
+        if !is_unicast(source) || is_link_local(source) || !domain.routes.originates(index, source)
+        {
             return Err(DropReason::TunnelSource);
         }
         if is_discovery(headers) {

@@ -46,10 +46,11 @@ impl Dispatcher {
                 let compiled = self.towards_site(snapshot, domain, site, destination)?;
                 Planned { compiled, keep: Some(Direction::Outbound) }
             }
-            Decision::Untranslated => Planned {
-                compiled: self.towards_front_end(snapshot, domain, destination)?,
-                keep: Some(Direction::Outbound),
-            },
+            Decision::Untranslated => {
+                let hash = flow_hash(packet.bytes(), headers, self.config.seed);
+                let compiled = self.towards_front_end(snapshot, domain, destination, hash)?;
+                Planned { compiled, keep: Some(Direction::Outbound) }
+            }
             Decision::Translate => {
                 self.translate_outbound(snapshot, domain, packet, headers, speaker)?
             }
@@ -71,12 +72,13 @@ impl Dispatcher {
         snapshot: &Snapshot,
         domain: &Domain,
         destination: IpAddr,
+        hash: u64,
     ) -> Result<Compiled, DropReason> {
         let vacant = Compiled::vacant(snapshot.proof(domain), domain.slot, self.now.tick());
         if snapshot.by_front_end(destination).is_some() {
             return Ok(Compiled { mtu: u16::MAX, egress: Egress::Hairpin, ..vacant });
         }
-        let path = snapshot.front_end.path(destination)?;
+        let path = snapshot.front_end.path(destination, hash)?;
         let Some(hop) = path.hop else {
             self.request_resolution(domain, PortRole::FrontEnd, path.next);
             return Err(DropReason::FrontEndUnresolved);
@@ -102,7 +104,8 @@ impl Dispatcher {
                 Direction::Outbound,
             );
         }
-        let mut compiled = self.towards_front_end(snapshot, domain, destination)?;
+        let hash = flow_hash(packet.bytes(), headers, self.config.seed);
+        let mut compiled = self.towards_front_end(snapshot, domain, destination, hash)?;
         let now = self.now.tick();
         if headers.transport == Transport::IcmpError {
             let nat = self.state(domain).and_then(|state| state.nat.as_ref());

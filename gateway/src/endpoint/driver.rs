@@ -1,9 +1,9 @@
 //! The loop around [`Endpoints`]: rings of every worker on one side, an application on the other. A
 //! thread turns it in production, the simulation in tests; both hand in the time.
 
-use std::time::Duration;
-
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::Cache;
 use nvgate_model::{DomainSlot, Generation, Instant};
@@ -32,6 +32,16 @@ pub trait Application {
 
     /// When it wants its next turn if nothing happens.
     fn poll_timeout(&self) -> Option<Instant>;
+
+    /// A descriptor that is readable when it wants its next turn.
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Whether something that is not the endpoints' is still to leave before the thread ends.
+    fn has_last_words(&self) -> bool {
+        false
+    }
 }
 
 /// The endpoints, their rings and the application on top.
@@ -145,10 +155,16 @@ impl<A: Application> Driver<A> {
         self.application.stop(now, &mut self.endpoints);
     }
 
-    /// Whether any domain uses the endpoints.
+    /// Whether something may still be to leave.
     #[must_use]
-    pub fn has_domains(&self) -> bool {
-        self.endpoints.domains().next().is_some()
+    pub fn has_last_words(&self) -> bool {
+        self.application.has_last_words() || self.endpoints.domains().next().is_some()
+    }
+
+    /// A descriptor that is readable when it wants its next turn.
+    #[must_use]
+    pub fn watched(&self) -> Option<BorrowedFd<'_>> {
+        self.application.watched()
     }
 
     /// When it wants its next turn if nothing arrives.

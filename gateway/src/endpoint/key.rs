@@ -33,6 +33,11 @@ impl Md5Key {
         Ok(Self(Zeroizing::new(bytes.to_vec())))
     }
 
+    /// The bytes, for the kernel.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The signature of a segment: of the pseudo-header, the TCP header without options and with a
     /// checksum of zero, the data, and the key (RFC 2385 section 2.0). `segment` begins at the TCP
     /// header, whose length counts its options.

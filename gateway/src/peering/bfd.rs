@@ -1,4 +1,5 @@
-//! BFD with BGP peers that want it: one session a BGP session, which ends with it.
+//! BFD with BGP peers that want it, in domains and on the front end: one session a BGP session, which
+//! ends with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,21 +13,24 @@ use nvgate_bgp::speaker::{BfdState, PeerIndex, Place};
 use nvgate_deploy::plan::{BgpPeerPlan, Plan};
 use nvgate_model::{DomainSlot, Instant};
 
-use super::tenants::tenants;
+use super::tenants::spoken;
 use crate::endpoint::{BFD_PORTS, Datagram, Endpoints};
+use crate::kernel::Sockets;
 use crate::snapshot::Domain;
 
+/// Packets of the front end taken in one turn.
+const BATCH: usize = 1024;
 /// TTL of every packet (RFC 5881 section 5).
 const TTL: u8 = 255;
 
-/// The BFD sessions of all domains.
+/// The BFD sessions of all places.
 #[derive(Debug)]
 pub(super) struct Watch {
-    sessions: Sessions<DomainSlot>,
-    peers: BTreeMap<PeerIndex, SessionKey<DomainSlot>>,
-    watched: BTreeMap<SessionKey<DomainSlot>, PeerIndex>,
-    /// The peers with BFD of each domain.
-    configured: BTreeMap<DomainSlot, Vec<BgpPeerPlan>>,
+    sessions: Sessions<Place>,
+    peers: BTreeMap<PeerIndex, SessionKey<Place>>,
+    watched: BTreeMap<SessionKey<Place>, PeerIndex>,
+    /// The peers with BFD of each place.
+    configured: BTreeMap<Place, Vec<BgpPeerPlan>>,
     bound: BTreeSet<(DomainSlot, IpAddr)>,
 }
 
@@ -49,18 +53,19 @@ impl Watch {
         domains: &BTreeMap<DomainSlot, Arc<Domain>>,
         endpoints: &mut Endpoints,
     ) {
-        self.configured = tenants(plan, domains)
-            .map(|tenant| {
-                let peers = tenant.bgp.peers.iter().filter(|peer| peer.bfd.is_some());
-                (tenant.slot(), peers.cloned().collect())
+        self.configured = spoken(plan, domains)
+            .map(|of| {
+                let peers = of.bgp.peers.iter().filter(|peer| peer.bfd.is_some());
+                (of.place, peers.cloned().collect())
             })
             .collect();
-        let wanted: BTreeSet<_> = self
-            .configured
+        let watched = |slot: &DomainSlot| {
+            self.configured.get(&Place::Domain(*slot)).is_some_and(|peers| !peers.is_empty())
+        };
+        let wanted: BTreeSet<_> = domains
             .iter()
-            .filter(|(_, peers)| !peers.is_empty())
-            .filter_map(|(slot, _)| Some((*slot, domains.get(slot)?)))
-            .flat_map(|(slot, domain)| domain.own_addresses().map(move |own| (slot, own)))
+            .filter(|(slot, _)| watched(slot))
+            .flat_map(|(&slot, domain)| domain.own_addresses().map(move |own| (slot, own)))
             .collect();
         for &(slot, own) in self.bound.difference(&wanted) {
             for port in BFD_PORTS {
@@ -82,7 +87,7 @@ impl Watch {
         }
     }
 
-    fn config(&self, key: &SessionKey<DomainSlot>) -> Option<SessionConfig> {
+    fn config(&self, key: &SessionKey<Place>) -> Option<SessionConfig> {
         let peers = self.configured.get(&key.place)?;
         let own = peers.iter().find(|peer| {
             peer.dynamic.is_none()
@@ -103,8 +108,8 @@ impl Watch {
             self.watched.remove(&key);
             self.sessions.close(now, &key);
         }
-        let (Some(ends), Place::Domain(place)) = (ends, peer.place) else { return };
-        let key = SessionKey { place, local: ends.local.ip(), peer: ends.remote.ip() };
+        let Some(ends) = ends else { return };
+        let key = SessionKey { place: peer.place, local: ends.local.ip(), peer: ends.remote.ip() };
         let Some(config) = self.config(&key) else { return };
         if let Err(error) = self.sessions.open(now, key, config) {
             tracing::error!(peer = %key.peer, %error, "no BFD session");
@@ -119,14 +124,13 @@ impl Watch {
         &mut self,
         now: Instant,
         endpoints: &mut Endpoints,
+        sockets: &mut Sockets,
     ) -> Vec<(PeerIndex, BfdState)> {
-        while let Some((place, datagram)) = endpoints.poll_datagram() {
-            let Some(hops) = Hops::from_port(datagram.local.port()) else { continue };
-            let (local, peer) = (datagram.local.ip(), datagram.remote.ip());
-            let key = SessionKey { place, local, peer };
-            let arrival = Arrival { key, hops, ttl: datagram.ttl };
-            // What is discarded was counted.
-            let _ = self.sessions.handle_packet(now, &arrival, &datagram.payload);
+        while let Some((slot, datagram)) = endpoints.poll_datagram() {
+            self.hear(now, Place::Domain(slot), &datagram);
+        }
+        for datagram in std::iter::from_fn(|| sockets.poll_datagram()).take(BATCH) {
+            self.hear(now, Place::FrontEnd, &datagram);
         }
         self.sessions.handle_timeout(now);
         while let Some(packet) = self.sessions.poll_transmit(now) {
@@ -137,7 +141,10 @@ impl Watch {
                 payload: packet.payload.to_vec(),
             };
             // A lost packet is what BFD is there to notice.
-            let _ = endpoints.send_datagram(packet.key.place, &datagram);
+            match packet.key.place {
+                Place::Domain(slot) => drop(endpoints.send_datagram(slot, &datagram)),
+                Place::FrontEnd => drop(sockets.send_datagram(now, &datagram)),
+            }
         }
         let mut found = Vec::new();
         while let Some((key, event)) = self.sessions.poll_event() {
@@ -152,6 +159,15 @@ impl Watch {
             found.push((peer, state));
         }
         found
+    }
+
+    fn hear(&mut self, now: Instant, place: Place, datagram: &Datagram) {
+        let Some(hops) = Hops::from_port(datagram.local.port()) else { return };
+        let (local, peer) = (datagram.local.ip(), datagram.remote.ip());
+        let key = SessionKey { place, local, peer };
+        let arrival = Arrival { key, hops, ttl: datagram.ttl };
+        // What is discarded was counted.
+        let _ = self.sessions.handle_packet(now, &arrival, &datagram.payload);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

@@ -1,13 +1,16 @@
-//! BGP and BFD in tenants' routing domains: the [`Application`] on top of the gateway's own
-//! endpoints.
+//! BGP and BFD in tenants' routing domains and on the front end: the [`Application`] on top of the
+//! gateway's own endpoints and of the host kernel's sockets.
 //!
-//! It carries bytes between the endpoints' connections and the [`Speaker`]'s sessions, follows the
-//! plan (peers, what a domain announces) and the snapshot (own addresses, where next hops lie), and
-//! hands what neighbours teach to control, coalesced, which builds it into the domain's routes.
+//! It carries bytes between their connections and the [`Speaker`]'s sessions, follows the plan (peers,
+//! what is announced) and the snapshot (own addresses, where next hops lie, who is served), and hands
+//! what neighbours teach to control, coalesced, which builds it into the routes.
 //! It refuses to know policies and protocols: those are the crates' `bgp` and `bfd`.
 
+mod announce;
 mod bfd;
+mod carry;
 mod config;
+mod drain;
 mod hops;
 mod learned;
 mod links;
@@ -18,36 +21,44 @@ mod view;
 mod words;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use nvgate_bgp::session::{Closed, Closing, Connection, Endpoints as Ends};
-use nvgate_bgp::speaker::{Event, PeerIndex, PeerKey, Place, Speaker, SpeakerConfig, Start, Turn};
+use nvgate_bgp::session::Closed;
+use nvgate_bgp::speaker::{Clear, Event, PeerIndex, Place, Speaker, SpeakerConfig, Start, Turn};
 use nvgate_deploy::plan::Plan;
 use nvgate_model::{DomainSlot, Instant};
 
 pub use self::learned::{Learnt, LearntBox};
 pub use self::questions::{
-    Asked, PATIENCE, PeersQuestion, PrefixQuestion, PublishedPeers, Questions, RoutesQuestion,
-    Unanswered,
+    Asked, ClearCommand, DrainCommand, PATIENCE, PeersQuestion, PrefixQuestion, PublishedBgp,
+    Questions, RoutesQuestion, Shown, Unanswered,
 };
 
+use self::announce::{Announcer, Served};
 use self::bfd::Watch;
-use self::hops::Hops;
+use self::drain::Drain;
+use self::hops::{Ground, Hops};
 use self::learned::Learned;
 use self::links::Links;
 use self::places::Places;
+use self::questions::{Command, Request};
 use self::view::View;
-use crate::endpoint::{Application, CloseReason, ConnectionId, Endpoints, Event as EndpointEvent};
+use crate::admin::bgp::ClearReport;
+use crate::counters::WorkerCounters;
+use crate::endpoint::{Application, Endpoints};
+use crate::kernel::Sockets;
 use crate::snapshot::{Domain, Snapshot};
 
 /// Rounds of the speaker in one turn of the thread, so that packets are not kept waiting.
 const ROUNDS: usize = 8;
 /// Bytes read from a connection at once.
 const CHUNK: usize = 16 * 1024;
-/// Questions answered in one turn of the thread.
+/// Questions answered and commands done in one turn of the thread.
 const ANSWERS: usize = 4;
 /// How often the peers are published.
 const PUBLISHING: Duration = Duration::from_secs(1);
@@ -62,13 +73,18 @@ pub struct Ties {
     pub plan: PublishedPlan,
     /// Where learned routes go.
     pub learnt: Arc<LearntBox>,
-    /// Where the peers are shown.
-    pub peers: PublishedPeers,
+    /// Where BGP is shown.
+    pub shown: PublishedBgp,
     /// What is asked.
     pub asked: Asked,
+    /// What each worker forwards by.
+    pub workers: Vec<Arc<WorkerCounters>>,
 }
 
-/// BGP and BFD of all routing domains.
+/// What peers were configured on.
+type OwnAddresses = (Vec<(DomainSlot, Vec<IpAddr>)>, Vec<(IpAddr, u8)>);
+
+/// BGP and BFD of all routing domains and of the front end.
 pub struct Peering {
     plan: PublishedPlan,
     seen: Option<Arc<Plan>>,
@@ -76,16 +92,20 @@ pub struct Peering {
     domains: BTreeMap<DomainSlot, Arc<Domain>>,
     /// All domains of the snapshot that was seen last.
     all: Vec<Arc<Domain>>,
-    /// What peers were configured on: domains, and the gateway's own addresses there.
-    ground: Vec<(DomainSlot, Vec<IpAddr>)>,
+    /// The gateway's own addresses in each domain with BGP, and on the front end.
+    own: OwnAddresses,
+    served: Served,
+    announcer: Announcer,
     speaker: Speaker,
+    sockets: Sockets,
     places: Places,
     links: Links,
     hops: Hops,
     learned: Learned,
     watch: Watch,
     chunk: Box<[u8]>,
-    peers: PublishedPeers,
+    drain: Drain,
+    shown: PublishedBgp,
     publish_at: Instant,
     asked: Asked,
 }
@@ -101,26 +121,33 @@ impl std::fmt::Debug for Peering {
 
 impl Peering {
     /// No peers yet: they come with the first snapshot.
-    #[must_use]
-    pub fn new(ties: Ties, now: Instant, seed: u64) -> Self {
-        let Ties { plan, learnt, peers, asked } = ties;
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no descriptor for the sockets of the front end.
+    pub fn new(ties: Ties, now: Instant, seed: u64) -> io::Result<Self> {
+        let Ties { plan, learnt, shown, asked, workers } = ties;
+        Ok(Self {
             plan,
             seen: None,
             domains: BTreeMap::new(),
             all: Vec::new(),
-            ground: Vec::new(),
+            own: OwnAddresses::default(),
+            served: Served::default(),
+            announcer: Announcer::new(workers),
             speaker: Speaker::new(SpeakerConfig::default(), now, seed, Start::Cold),
+            sockets: Sockets::new()?,
             places: Places::default(),
             links: Links::default(),
             hops: Hops::default(),
             learned: Learned::new(learnt),
             watch: Watch::new(seed),
             chunk: vec![0; CHUNK].into_boxed_slice(),
-            peers,
+            drain: Drain::default(),
+            shown,
             publish_at: now,
             asked,
-        }
+        })
     }
 
     /// Takes over the plan and what the snapshot has of its domains. Snapshots are many, as routes
@@ -137,91 +164,35 @@ impl Peering {
         for (slot, domain) in &self.domains {
             if !domains.contains_key(slot) {
                 self.learned.forget(*slot, domain.id);
-                self.hops.forget(*slot);
+                self.hops.forget(Place::Domain(*slot));
             }
         }
         self.domains = domains;
         let own = |domain: &Domain| domain.own_addresses().collect();
-        let ground: Vec<_> =
-            self.domains.iter().map(|(slot, domain)| (*slot, own(domain))).collect();
+        let own: Vec<_> = self.domains.iter().map(|(slot, domain)| (*slot, own(domain))).collect();
+        let own = (own, self.served.link.addresses.clone());
         let same_plan = self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &plan));
-        if same_plan && ground == self.ground {
-            return;
+        if !same_plan || own != self.own {
+            self.own = own;
+            let config = config::of(&plan, &self.domains, &self.served.link);
+            self.speaker.reconfigure(now, config);
+            self.drain.follow(now, &mut self.speaker);
+            self.places.follow(now, &plan, &self.domains, (&mut self.speaker, endpoints));
+            self.watch.follow(now, &plan, &self.domains, endpoints);
+            self.sockets.follow(now, &plan.gateway.front_end.link, places::neighbours(&plan));
+            self.seen = Some(Arc::clone(&plan));
         }
-        self.ground = ground;
-        let config = config::of(&plan, &self.domains);
-        self.speaker.reconfigure(now, config);
-        self.places.follow(now, &plan, &self.domains, (&mut self.speaker, endpoints));
-        self.watch.follow(now, &plan, &self.domains, endpoints);
-        self.seen = Some(plan);
+        self.follow_front_end(now, &plan);
     }
 
-    fn take_events(&mut self, now: Instant, endpoints: &mut Endpoints) {
-        while let Some((id, event)) = endpoints.poll_event() {
-            match event {
-                EndpointEvent::Incoming { local, remote } => {
-                    let ends = Ends { local, remote };
-                    match self.speaker.handle_incoming(now, Place::Domain(id.domain), ends) {
-                        Ok((peer, connection)) => self.links.insert(id, (peer, connection), ends),
-                        Err(reason) => {
-                            tracing::debug!(%remote, %reason, "a BGP connection is not taken");
-                            endpoints.abort(id);
-                        }
-                    }
-                }
-                EndpointEvent::Connected => {
-                    if let Some(((peer, connection), ends)) = self.links.of(id) {
-                        self.speaker.handle_connected(now, peer, connection, ends);
-                    }
-                }
-                EndpointEvent::Readable => self.links.note_readable(id),
-                EndpointEvent::Writable => {
-                    if let Some(((peer, connection), _)) = self.links.of(id) {
-                        self.speaker.handle_writable(peer, connection);
-                    }
-                }
-                EndpointEvent::Closed(reason) => {
-                    // What came before the end is read first.
-                    self.read(now, id, endpoints);
-                    if let Some((peer, connection)) = self.links.remove(id) {
-                        self.speaker.handle_closed(now, peer, connection, closed(reason));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Hands the session what it has room for; whether something is left.
-    fn read(&mut self, now: Instant, id: ConnectionId, endpoints: &mut Endpoints) -> bool {
-        while let Some(((peer, connection), _)) = self.links.of(id) {
-            let room = self.speaker.read_room(peer, connection).min(self.chunk.len());
-            if room == 0 {
-                return true;
-            }
-            let count = endpoints.read(id, &mut self.chunk[..room]);
-            if count == 0 {
-                break;
-            }
-            self.speaker.handle_bytes(now, peer, connection, &self.chunk[..count]);
-        }
-        false
-    }
-
-    fn read_all(&mut self, now: Instant, endpoints: &mut Endpoints) {
-        for id in self.links.take_readable() {
-            if self.read(now, id, endpoints) {
-                self.links.note_readable(id);
-            }
-        }
-    }
-
-    fn send(&mut self, now: Instant, endpoints: &mut Endpoints) {
-        while let Some((peer, connection, bytes)) = self.speaker.poll_transmit() {
-            let taken = match self.links.connection((peer, connection)) {
-                Some(id) => endpoints.write(id, bytes),
-                None => 0,
-            };
-            self.speaker.handle_transmitted(now, peer, connection, taken);
+    /// Announces for whom the snapshot serves.
+    fn follow_front_end(&mut self, now: Instant, plan: &Plan) {
+        let spoken = plan.gateway.front_end.bgp.is_some();
+        self.learned.follow_upstream(spoken);
+        let wanted = self.served.announced(plan, &self.all);
+        self.announcer.follow(now, &self.served, &wanted, &mut self.speaker);
+        if !spoken {
+            self.hops.forget(Place::FrontEnd);
         }
     }
 
@@ -236,13 +207,7 @@ impl Peering {
                 Event::Close(peer, connection, closing) => {
                     // Its last words first.
                     self.send(now, endpoints);
-                    if let Some(id) = self.links.connection((peer, connection)) {
-                        self.links.remove(id);
-                        match closing {
-                            Closing::Finish => endpoints.close(id),
-                            Closing::Abort => endpoints.abort(id),
-                        }
-                    }
+                    self.hang_up(now, (peer, connection), closing, endpoints);
                 }
                 Event::Up(peer, ends) => {
                     let (tenant, remote) = (self.tenant(peer), ends.remote.ip());
@@ -259,15 +224,13 @@ impl Peering {
                 }
                 Event::Bfd(peer, ends) => self.watch.want(now, peer, ends),
                 Event::Forgotten(peer) => self.watch.want(now, peer, None),
-                Event::NextHop(Place::Domain(slot), change) => {
-                    let domain = self.domains.get(&slot).map(|domain| &**domain);
-                    self.hops.change(slot, change, domain, &mut self.speaker);
+                Event::NextHop(place, change) => {
+                    let ground = Ground { domains: &self.domains, link: &self.served.link };
+                    self.hops.change(place, change, ground, &mut self.speaker);
                 }
-                Event::RoutesChanged(Place::Domain(slot)) => self.learned.note(now, slot),
-                // The front end is not spoken on here, and no forwarding is kept over a restart.
-                Event::NextHop(Place::FrontEnd, _)
-                | Event::RoutesChanged(Place::FrontEnd)
-                | Event::Restarted(_) => {}
+                Event::RoutesChanged(place) => self.learned.note(now, place),
+                // No forwarding is kept over a restart.
+                Event::Restarted(_) => {}
             }
         }
     }
@@ -285,44 +248,54 @@ impl Peering {
         self.speaker.peer(peer).map(|status| status.key.remote.to_string())
     }
 
-    /// Shows the peers, and answers questions; whether more of those wait.
-    fn show(&mut self, now: Instant) -> bool {
-        let Some(plan) = &self.seen else { return false };
-        let view = View { now, plan, domains: &self.domains, speaker: &self.speaker };
+    /// Shows the peers, answers questions and does what was commanded; whether more of those wait.
+    fn serve(&mut self, now: Instant) -> bool {
+        let Some(plan) = self.seen.clone() else { return false };
         if now >= self.publish_at {
             self.publish_at = now + PUBLISHING;
-            let peers = view.all_peers();
-            if !peers.is_empty() || !self.peers.load().is_empty() {
-                self.peers.store(Arc::new(peers));
+            let peers = self.view(now, &plan).all_peers();
+            let shown = Shown { peers, fault: self.sockets.fault(), drain: self.drain.report(now) };
+            if shown != **self.shown.load() {
+                self.shown.store(Arc::new(shown));
             }
         }
         for _ in 0..ANSWERS {
-            let Ok(question) = self.asked.0.try_recv() else { return false };
-            view.answer(question);
+            let Ok(request) = self.asked.0.try_recv() else { return false };
+            match request {
+                Request::Ask(question) => self.view(now, &plan).answer(question),
+                Request::Do(command) => self.obey(now, &plan, command),
+            }
         }
         !self.asked.0.is_empty()
     }
 
-    fn connect(
-        &mut self,
-        now: Instant,
-        whose: (PeerIndex, Connection),
-        (key, port): (PeerKey, u16),
-        endpoints: &mut Endpoints,
-    ) -> bool {
-        let Place::Domain(slot) = key.place else { return false };
-        let local = key.local.or_else(|| self.domains.get(&slot)?.gateway_towards(key.remote));
-        let Some(local) = local else { return false };
-        let remote = SocketAddr::new(key.remote, port);
-        match endpoints.connect(now, slot, local, remote) {
-            Ok(id) => {
-                // Its port is the endpoint's affair.
-                self.links.insert(id, whose, Ends { local: SocketAddr::new(local, 0), remote });
-                true
+    fn view<'a>(&'a self, now: Instant, plan: &'a Plan) -> View<'a> {
+        View { now, plan, domains: &self.domains, speaker: &self.speaker }
+    }
+
+    fn obey(&mut self, now: Instant, plan: &Plan, command: Command) {
+        // It is done even if nobody waits for the answer any more.
+        match command {
+            Command::Clear(command, reply) => {
+                let ClearCommand { tenant, peer, hard } = command;
+                let found = self.view(now, plan).find(tenant.as_deref(), &peer);
+                let done = found.map(|index| {
+                    let what: &[Clear] =
+                        if hard { &[Clear::Hard] } else { &[Clear::SoftIn, Clear::SoftOut] };
+                    for &what in what {
+                        self.speaker.clear(now, index, what);
+                    }
+                    tracing::info!(tenant, peer, hard, "a BGP peer is cleared");
+                    ClearReport { tenant, peer, hard }
+                });
+                let _ = reply.send(done);
             }
-            Err(error) => {
-                tracing::debug!(%remote, %error, "cannot connect to a BGP peer");
-                false
+            Command::Drain(command, reply) => {
+                let domains = self.domains.keys().copied();
+                self.drain.command(now, command, domains, &mut self.speaker);
+                tracing::info!(?command, "BGP drains");
+                self.publish_at = now;
+                let _ = reply.send(Ok(self.drain.report(now)));
             }
         }
     }
@@ -331,9 +304,11 @@ impl Peering {
 impl Application for Peering {
     fn follow(&mut self, now: Instant, snapshot: &Snapshot, endpoints: &mut Endpoints) {
         self.all = snapshot.domains().cloned().collect();
+        self.served = Served::of(snapshot);
         let plan = self.plan.load_full();
         self.configure(now, plan, endpoints);
-        self.hops.follow(&self.domains, &mut self.speaker);
+        let ground = Ground { domains: &self.domains, link: &self.served.link };
+        self.hops.follow(ground, &mut self.speaker);
     }
 
     fn turn(&mut self, now: Instant, endpoints: &mut Endpoints) -> bool {
@@ -355,14 +330,16 @@ impl Application for Peering {
                 break;
             }
         }
-        for (peer, state) in self.watch.turn(now, endpoints) {
+        for (peer, state) in self.watch.turn(now, endpoints, &mut self.sockets) {
             self.speaker.handle_bfd(now, peer, state);
         }
         self.send(now, endpoints);
         self.tell(now, endpoints);
         self.places.turn(now, endpoints);
+        self.announcer.turn(now, &mut self.speaker);
+        self.drain.turn(now, &mut self.speaker);
         self.learned.flush(now, &self.domains, &mut self.speaker);
-        self.show(now) || more == Turn::More
+        self.serve(now) || more == Turn::More
     }
 
     fn stop(&mut self, now: Instant, endpoints: &mut Endpoints) {
@@ -374,9 +351,13 @@ impl Application for Peering {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let publish = (!self.domains.is_empty()).then_some(self.publish_at);
+        let spoken = self.seen.as_ref().is_some_and(|plan| plan.gateway.front_end.bgp.is_some());
+        let publish = (spoken || !self.domains.is_empty()).then_some(self.publish_at);
         let due = [
             self.speaker.poll_timeout(),
+            self.sockets.due(),
+            self.announcer.due(),
+            self.drain.due(),
             self.learned.due(),
             self.watch.poll_timeout(),
             self.places.due(),
@@ -384,14 +365,12 @@ impl Application for Peering {
         ];
         due.into_iter().flatten().min()
     }
-}
 
-/// The session's word for how a connection ended.
-const fn closed(reason: CloseReason) -> Closed {
-    match reason {
-        CloseReason::Refused => Closed::Refused,
-        CloseReason::Reset | CloseReason::AddressGone => Closed::Reset,
-        CloseReason::Finished => Closed::Finished,
-        CloseReason::TimedOut => Closed::TimedOut,
+    fn watched(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.sockets.watched())
+    }
+
+    fn has_last_words(&self) -> bool {
+        self.sockets.has_last_words()
     }
 }

@@ -14,6 +14,7 @@ use nvgate_model::{DomainSlot, Instant, Prefix};
 
 use super::tenants::tenants;
 use crate::endpoint::{BGP_PORT, Endpoints, Md5Key, PeerOptions};
+use crate::kernel::{Neighbour, Neighbours};
 use crate::snapshot::Domain;
 
 /// TTL of packets that may be forwarded on their way.
@@ -148,6 +149,19 @@ impl Known {
         }
         self.announced.clone_from(wanted);
     }
+}
+
+/// Whom the front end speaks with, as the kernel's sockets have it.
+pub(super) fn neighbours(plan: &Plan) -> Neighbours {
+    let peers = plan.gateway.front_end.bgp.iter().flat_map(|front_end| &front_end.bgp.peers);
+    peers
+        .map(|peer| Neighbour {
+            remote: remote(peer),
+            local: peer.config.local_address,
+            options: options(&peer.config),
+            bfd: peer.bfd.is_some(),
+        })
+        .collect()
 }
 
 /// Whom connections may come from.

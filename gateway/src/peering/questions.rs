@@ -1,5 +1,5 @@
-//! Questions about BGP from other threads: a bounded queue to the speaker's thread, which answers a
-//! few a turn, and the peers that it publishes by itself for health and metrics.
+//! Questions about BGP and commands to it from other threads: a bounded queue to the speaker's thread,
+//! which answers a few a turn, and what it publishes by itself for health and metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use arc_swap::ArcSwap;
 use nvgate_model::Prefix;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::bgp::{ExplainReport, PeerReport, PeersReport, RoutesReport};
+use crate::admin::bgp::{
+    ClearReport, DrainReport, ExplainReport, PeerReport, PeersReport, RoutesReport,
+};
 use crate::io::packet::Waker;
 
 /// Questions that may wait.
@@ -16,8 +18,19 @@ const WAITING_MAX: usize = 16;
 /// How long an answer is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// All peers as they were at most a second or so ago.
-pub type PublishedPeers = Arc<ArcSwap<Vec<PeerReport>>>;
+/// What is shown of BGP, as it was at most a second or so ago.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shown {
+    /// All peers.
+    pub peers: Vec<PeerReport>,
+    /// What keeps routers of the front end from connecting, with what to do.
+    pub fault: Option<String>,
+    /// Whether the gateway is about to go.
+    pub drain: DrainReport,
+}
+
+/// Where that is found.
+pub type PublishedBgp = Arc<ArcSwap<Shown>>;
 
 /// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -25,9 +38,17 @@ pub enum Unanswered {
     /// The plan has no such tenant with BGP.
     #[error("no tenant `{0}` with BGP")]
     NoTenant(String),
-    /// The tenant has no such peer.
-    #[error("tenant `{0}` has no BGP peer `{1}`")]
-    NoPeer(String, String),
+    /// The plan has no BGP of the front end.
+    #[error("the front end has no BGP: name a tenant, or configure front_end.bgp in gateway.yaml")]
+    NoFrontEnd,
+    /// The tenant, or the front end, has no such peer.
+    #[error("{} has no BGP peer `{peer}`", whose(.tenant.as_deref()))]
+    NoPeer {
+        /// The tenant; none: the front end.
+        tenant: Option<String>,
+        /// The name or address.
+        peer: String,
+    },
     /// Nobody is there to answer.
     #[error("BGP is not running: the gateway is not ready, or stops")]
     Absent,
@@ -49,8 +70,8 @@ pub struct PeersQuestion {
 /// Which routes?
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RoutesQuestion {
-    /// The tenant.
-    pub tenant: String,
+    /// The tenant; none: the front end.
+    pub tenant: Option<String>,
     /// Only those that this peer taught: its name or address.
     pub peer: Option<String>,
     /// Only those of this prefix.
@@ -64,10 +85,37 @@ pub struct RoutesQuestion {
 /// What of one prefix?
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PrefixQuestion {
-    /// The tenant.
-    pub tenant: String,
+    /// The tenant; none: the front end.
+    pub tenant: Option<String>,
     /// The prefix.
     pub prefix: Prefix,
+}
+
+/// Begin the exchange with which peer anew?
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClearCommand {
+    /// The tenant; none: the front end.
+    pub tenant: Option<String>,
+    /// Its name or address.
+    pub peer: String,
+    /// Whether the session ends too.
+    pub hard: bool,
+}
+
+/// What becomes of the gateway's announcements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DrainCommand {
+    /// Peers are told that the gateway is about to go; after this time every session ends.
+    Begin {
+        /// Seconds until then.
+        after_secs: u32,
+    },
+    /// The gateway stays.
+    Cancel,
+}
+
+fn whose(tenant: Option<&str>) -> String {
+    tenant.map_or_else(|| "the front end".to_owned(), |tenant| format!("tenant `{tenant}`"))
 }
 
 /// Where an answer goes.
@@ -81,14 +129,28 @@ pub(super) enum Question {
     Explain(PrefixQuestion, Reply<ExplainReport>),
 }
 
+/// A command with where its answer goes.
+#[derive(Debug)]
+pub(super) enum Command {
+    Clear(ClearCommand, Reply<ClearReport>),
+    Drain(DrainCommand, Reply<DrainReport>),
+}
+
+/// What somebody wants.
+#[derive(Debug)]
+pub(super) enum Request {
+    Ask(Question),
+    Do(Command),
+}
+
 /// What waits to be answered. It belongs to the speaker's thread.
 #[derive(Debug)]
-pub struct Asked(pub(super) mpsc::Receiver<Question>);
+pub struct Asked(pub(super) mpsc::Receiver<Request>);
 
 /// Whom to ask.
 #[derive(Clone, Debug)]
 pub struct Questions {
-    queue: mpsc::Sender<Question>,
+    queue: mpsc::Sender<Request>,
     waker: Waker,
 }
 
@@ -106,7 +168,7 @@ impl Questions {
     ///
     /// There is no such tenant, or no answer within [`PATIENCE`].
     pub async fn peers(&self, question: PeersQuestion) -> Result<PeersReport, Unanswered> {
-        self.ask(|reply| Question::Peers(question, reply)).await
+        self.ask(|reply| Request::Ask(Question::Peers(question, reply))).await
     }
 
     /// A page of routes.
@@ -115,7 +177,7 @@ impl Questions {
     ///
     /// There is no such tenant or peer, or no answer within [`PATIENCE`].
     pub async fn routes(&self, question: RoutesQuestion) -> Result<RoutesReport, Unanswered> {
-        self.ask(|reply| Question::Routes(question, reply)).await
+        self.ask(|reply| Request::Ask(Question::Routes(question, reply))).await
     }
 
     /// Everything about one prefix.
@@ -124,12 +186,30 @@ impl Questions {
     ///
     /// There is no such tenant, or no answer within [`PATIENCE`].
     pub async fn explain(&self, question: PrefixQuestion) -> Result<ExplainReport, Unanswered> {
-        self.ask(|reply| Question::Explain(question, reply)).await
+        self.ask(|reply| Request::Ask(Question::Explain(question, reply))).await
     }
 
-    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, Unanswered> {
+    /// Begins the exchange with a peer anew.
+    ///
+    /// # Errors
+    ///
+    /// There is no such tenant or peer, or no answer within [`PATIENCE`].
+    pub async fn clear(&self, command: ClearCommand) -> Result<ClearReport, Unanswered> {
+        self.ask(|reply| Request::Do(Command::Clear(command, reply))).await
+    }
+
+    /// Prepares the gateway's going, or calls it off.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer within [`PATIENCE`].
+    pub async fn drain(&self, command: DrainCommand) -> Result<DrainReport, Unanswered> {
+        self.ask(|reply| Request::Do(Command::Drain(command, reply))).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Unanswered> {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(question(reply)).map_err(|error| match error {
+        self.queue.try_send(request(reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Unanswered::Busy,
             mpsc::error::TrySendError::Closed(_) => Unanswered::Absent,
         })?;
@@ -154,7 +234,7 @@ mod tests {
     async fn an_answer_comes_to_who_asked() {
         let (questions, mut asked) = ends();
         let answer = tokio::spawn(async move {
-            let Some(Question::Peers(question, reply)) = asked.0.recv().await else {
+            let Some(Request::Ask(Question::Peers(question, reply))) = asked.0.recv().await else {
                 panic!("peers were asked for")
             };
             assert_eq!(question.tenant.as_deref(), Some("red"));

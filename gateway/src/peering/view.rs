@@ -14,7 +14,7 @@ use nvgate_deploy::plan::{BgpPeerPlan, BgpPlan, Plan};
 use nvgate_model::{DomainSlot, Instant};
 
 use super::questions::{PeersQuestion, PrefixQuestion, Question, RoutesQuestion, Unanswered};
-use super::tenants::{Tenant, tenants};
+use super::tenants::{Spoken, spoken};
 use super::words;
 use crate::admin::bgp::{
     AdvertisedReport, ExplainReport, ExportReport, PathReport, PeerErrors, PeerReport, PeersReport,
@@ -55,38 +55,46 @@ impl View<'_> {
         }
     }
 
-    /// Every peer of every tenant.
+    /// Every peer of the front end and of every tenant.
     pub(super) fn all_peers(&self) -> Vec<PeerReport> {
-        self.tenants().flat_map(|tenant| self.peers_of(tenant)).collect()
+        self.places().flat_map(|of| self.peers_of(of)).collect()
     }
 
-    fn tenants(&self) -> impl Iterator<Item = Tenant<'_>> {
-        tenants(self.plan, self.domains)
+    fn places(&self) -> impl Iterator<Item = Spoken<'_>> {
+        spoken(self.plan, self.domains)
     }
 
-    fn tenant(&self, name: &str) -> Result<Tenant<'_>, Unanswered> {
-        let found = self.tenants().find(|tenant| tenant.plan.name.to_string() == name);
-        found.ok_or_else(|| Unanswered::NoTenant(name.to_owned()))
+    /// A tenant, or the front end.
+    fn place(&self, name: Option<&str>) -> Result<Spoken<'_>, Unanswered> {
+        let found = self.places().find(|of| of.name().as_deref() == name);
+        found.ok_or_else(|| match name {
+            Some(name) => Unanswered::NoTenant(name.to_owned()),
+            None => Unanswered::NoFrontEnd,
+        })
+    }
+
+    /// The peer with this name or address.
+    pub(super) fn find(&self, tenant: Option<&str>, peer: &str) -> Result<PeerIndex, Unanswered> {
+        let of = self.place(tenant)?;
+        let unknown = || Unanswered::NoPeer { tenant: of.name(), peer: peer.to_owned() };
+        self.names(of).find(peer).ok_or_else(unknown)
     }
 
     fn peers(&self, question: &PeersQuestion) -> Result<PeersReport, Unanswered> {
         let peers = match &question.tenant {
             None => self.all_peers(),
-            Some(name) => self.peers_of(self.tenant(name)?),
+            Some(name) => self.peers_of(self.place(Some(name))?),
         };
         Ok(PeersReport { peers })
     }
 
-    fn peers_of(&self, tenant: Tenant<'_>) -> Vec<PeerReport> {
-        let peers = self.speaker.peers(tenant.place()).into_iter();
-        peers
-            .filter_map(|peer| self.speaker.peer(peer))
-            .map(|peer| self.peer(tenant, &peer))
-            .collect()
+    fn peers_of(&self, of: Spoken<'_>) -> Vec<PeerReport> {
+        let peers = self.speaker.peers(of.place).into_iter();
+        peers.filter_map(|peer| self.speaker.peer(peer)).map(|peer| self.peer(of, &peer)).collect()
     }
 
-    fn peer(&self, tenant: Tenant<'_>, peer: &PeerStatus) -> PeerReport {
-        let planned = planned(tenant.bgp, peer);
+    fn peer(&self, of: Spoken<'_>, peer: &PeerStatus) -> PeerReport {
+        let planned = planned(of.bgp, peer);
         let agreed = peer.negotiated.as_deref();
         let counts = |family: Family| RouteCounts {
             received: peer.received[family.index()].into(),
@@ -98,7 +106,7 @@ impl View<'_> {
         let since = peer.established_at.or(peer.last_down.as_ref().map(|down| down.at));
         let error = words::last_error(peer);
         PeerReport {
-            tenant: tenant.plan.name.to_string(),
+            tenant: of.name(),
             name: name(planned, peer),
             range: planned.filter(|_| peer.range.is_some()).map(|range| range.name.clone()),
             description: peer.config.description.to_string(),
@@ -132,30 +140,27 @@ impl View<'_> {
         }
     }
 
-    /// The peers of a tenant with their names.
-    fn names(&self, tenant: Tenant<'_>) -> Names {
-        let peers = self.speaker.peers(tenant.place()).into_iter();
+    /// The peers of a place with their names.
+    fn names(&self, of: Spoken<'_>) -> Names {
+        let peers = self.speaker.peers(of.place).into_iter();
         let named = peers.filter_map(|peer| {
             let status = self.speaker.peer(peer)?;
-            let name = name(planned(tenant.bgp, &status), &status);
+            let name = name(planned(of.bgp, &status), &status);
             Some((peer, (name, status.key.remote.to_string())))
         });
         Names(named.collect())
     }
 
     fn routes(&self, question: &RoutesQuestion) -> Result<RoutesReport, Unanswered> {
-        let tenant = self.tenant(&question.tenant)?;
-        let names = self.names(tenant);
-        let peer = question.peer.as_ref().map(|text| {
-            let unknown = || Unanswered::NoPeer(question.tenant.clone(), text.clone());
-            names.find(text).ok_or_else(unknown)
-        });
+        let of = self.place(question.tenant.as_deref())?;
+        let names = self.names(of);
+        let peer = question.peer.as_ref().map(|text| self.find(question.tenant.as_deref(), text));
         let peer = peer.transpose()?;
         let mut report = RoutesReport { tenant: question.tenant.clone(), ..Default::default() };
         if let Some(prefix) = question.prefix {
-            let routes = self.speaker.explain(tenant.place(), prefix).routes;
+            let routes = self.speaker.explain(of.place, prefix).routes;
             let of_peer = routes.iter().filter(|route| peer.is_none() || route.peer == peer);
-            report.routes = of_peer.map(|route| self.route(tenant, &names, route)).collect();
+            report.routes = of_peer.map(|route| self.route(of, &names, route)).collect();
             return Ok(report);
         }
         let mut after = question.after;
@@ -167,19 +172,13 @@ impl View<'_> {
             let mut behind = after.filter(|after| Family::of(*after) == family);
             loop {
                 let left = question.limit - report.routes.len();
-                let slice = self.speaker.routes(
-                    tenant.place(),
-                    family,
-                    peer,
-                    false,
-                    behind,
-                    left.min(SLICE),
-                );
+                let slice =
+                    self.speaker.routes(of.place, family, peer, false, behind, left.min(SLICE));
                 let Some(last) = slice.last() else { break };
                 behind = Some(last.route.nlri.prefix);
                 after = behind;
                 for route in &slice {
-                    let route = self.route(tenant, &names, route);
+                    let route = self.route(of, &names, route);
                     bytes += route_size(&route);
                     report.routes.push(route);
                 }
@@ -192,9 +191,9 @@ impl View<'_> {
         Ok(report)
     }
 
-    fn route(&self, tenant: Tenant<'_>, names: &Names, status: &RouteStatus) -> RouteReport {
+    fn route(&self, of: Spoken<'_>, names: &Names, status: &RouteStatus) -> RouteReport {
         let route = &status.route;
-        let rule = route.rule.map(|rule| words::rule(rule, tenant.bgp));
+        let rule = route.rule.map(|rule| words::rule(rule, of.bgp));
         let verdict = route.verdict.map(words::verdict);
         let best = verdict.is_some_and(|(name, _)| name == "best");
         let why = match (verdict, &rule, &route.imported) {
@@ -209,7 +208,7 @@ impl View<'_> {
         RouteReport {
             prefix: route.nlri.prefix.to_string(),
             peer: status.peer.map(|peer| names.of(peer)),
-            own: own(tenant, status),
+            own: own(of, status),
             path_id: route.nlri.path_id.map(|id| id.0),
             age_secs: self.now.since(learned).as_secs(),
             accepted: route.imported.is_some(),
@@ -227,12 +226,12 @@ impl View<'_> {
     }
 
     fn explain(&self, question: &PrefixQuestion) -> Result<ExplainReport, Unanswered> {
-        let tenant = self.tenant(&question.tenant)?;
-        let names = self.names(tenant);
-        let status = self.speaker.explain(tenant.place(), question.prefix);
+        let of = self.place(question.tenant.as_deref())?;
+        let names = self.names(of);
+        let status = self.speaker.explain(of.place, question.prefix);
         let mut bytes = 0;
         let all = status.routes.len();
-        let shown = status.routes.iter().map(|route| self.route(tenant, &names, route));
+        let shown = status.routes.iter().map(|route| self.route(of, &names, route));
         let routes: Vec<_> = shown
             .take_while(|route| {
                 bytes += route_size(route);
@@ -245,12 +244,12 @@ impl View<'_> {
             prefix: question.prefix.to_string(),
             omitted: (all - routes.len()) as u64,
             routes,
-            advertised: advertised.map(|one| advertisement(tenant, &names, one)).collect(),
+            advertised: advertised.map(|one| advertisement(of, &names, one)).collect(),
         })
     }
 }
 
-/// Names and addresses of a tenant's peers.
+/// Names and addresses of a place's peers.
 struct Names(BTreeMap<PeerIndex, (String, String)>);
 
 impl Names {
@@ -301,14 +300,14 @@ fn errors(peer: &PeerStatus) -> PeerErrors {
     }
 }
 
-fn own(tenant: Tenant<'_>, status: &RouteStatus) -> Vec<String> {
+fn own(of: Spoken<'_>, status: &RouteStatus) -> Vec<String> {
     if status.route.peer != PeerSlot::LOCAL {
         return Vec::new();
     }
-    status.reasons.iter().map(|reason| words::own_route(*reason, tenant.plan)).collect()
+    status.reasons.iter().map(|reason| words::own_route(*reason, of.tenant)).collect()
 }
 
-fn advertisement(tenant: Tenant<'_>, names: &Names, one: &Advertised) -> AdvertisedReport {
+fn advertisement(of: Spoken<'_>, names: &Names, one: &Advertised) -> AdvertisedReport {
     let path = |(id, attributes): &(Option<nvgate_bgp::PathId>, nvgate_bgp::Attributes)| {
         PathReport { path_id: id.map(|id| id.0), attributes: words::attributes(attributes) }
     };
@@ -318,7 +317,7 @@ fn advertisement(tenant: Tenant<'_>, names: &Names, one: &Advertised) -> Adverti
         sent: one.told,
         export: one.export.map(|(verdict, rule)| ExportReport {
             accepted: verdict == PolicyVerdict::Accept,
-            rule: words::rule(rule, tenant.bgp),
+            rule: words::rule(rule, of.bgp),
         }),
     }
 }

@@ -116,15 +116,17 @@ pub(super) const fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
     }
 }
 
-pub(super) fn own_route(reason: OwnRoute, tenant: &TenantPlan) -> String {
+pub(super) fn own_route(reason: OwnRoute, tenant: Option<&TenantPlan>) -> String {
     match reason {
+        OwnRoute::Local if tenant.is_none() => "public addresses of tenants".to_owned(),
         OwnRoute::Local => "a subnet of the tenant".to_owned(),
         OwnRoute::Static { announce: true } => "a route of the tenant, to be announced".to_owned(),
         OwnRoute::Static { announce: false } => {
             "a route of the tenant, not to be announced".to_owned()
         }
         OwnRoute::Translated(site) => {
-            let sites = tenant.vpn.as_ref().map_or(&[][..], |vpn| &vpn.sites);
+            let vpn = tenant.and_then(|tenant| tenant.vpn.as_ref());
+            let sites = vpn.map_or(&[][..], |vpn| &vpn.sites);
             let named = usize::try_from(site.0).ok().and_then(|number| sites.get(number));
             let name = named.map_or("?", |site| &site.name);
             format!("what the site {name} sees of the tenant")

@@ -10,7 +10,10 @@ mod fib;
 mod front_end;
 mod interest;
 mod learned;
+mod routes;
+mod shared_fib;
 mod site;
+mod upstream;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,15 +31,18 @@ use nvgate_vpn::TunnelIndex;
 pub use build::{BuildError, SnapshotBuilder};
 pub use fabric::{Fabric, ProviderHost};
 pub use fib::Fib;
-pub use front_end::{FrontEnd, HopIndex, NextHop};
+pub use front_end::{FrontEnd, FrontEndLink, HopIndex, NextHop, Path};
 pub use interest::{Interest, Service};
-pub use learned::{HopSet, HopSets, LearnedRoute, LearnedRoutes, MAX_NEXT_HOPS, RouteHop};
+pub use learned::{LearnedChanges, LearnedRoute, MAX_NEXT_HOPS};
+pub use routes::{RouteEntry, RouteHop, Routes};
+pub use shared_fib::SharedFib;
 pub use site::{Site, SiteIndex, SiteTunnel, TunnelShared, TunnelSocket};
+pub use upstream::UpstreamRoute;
 
 use crate::counters::DomainCounters;
 
 /// Everything a worker needs to forward packets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Grows with every snapshot published.
     pub generation: Generation,
@@ -48,12 +54,18 @@ pub struct Snapshot {
     /// The MAC address of every default gateway.
     pub gateway_mac: MacAddress,
     /// The fabric port.
-    pub fabric: Fabric,
+    pub fabric: Arc<Fabric>,
     /// The front-end port.
-    pub front_end: FrontEnd,
+    pub front_end: Arc<FrontEnd>,
     /// The pools that front-end addresses are leased from.
-    pub pools: Vec<Prefix>,
+    pub pools: Arc<[Prefix]>,
     domains: Vec<Option<Arc<Domain>>>,
+    owners: Arc<Owners>,
+}
+
+/// Whose what is that packets carry.
+#[derive(Debug)]
+struct Owners {
     vsids: HashMap<Vsid, (DomainSlot, u16)>,
     tunnel_sockets: HashMap<SocketAddr, Arc<TunnelSocket>>,
     tunnel_addresses: HashMap<IpAddr, DomainSlot>,
@@ -74,7 +86,7 @@ pub struct TunnelPlace {
 }
 
 /// A routing domain: a place in which customer addresses mean something.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Domain {
     /// Where it lives in this process.
     pub slot: DomainSlot,
@@ -85,30 +97,23 @@ pub struct Domain {
     /// The routing domain's GUID.
     pub id: RoutingDomainId,
     /// Its subnets, the gateway subnet among them.
-    pub subnets: Vec<Subnet>,
+    pub subnets: Arc<[Subnet]>,
     /// Its lookup records.
-    pub lookup: LookupTable,
+    pub lookup: Arc<LookupTable>,
     /// Its routes.
-    pub fib: Fib<RouteEntry>,
-    /// The next hops of routes that have several.
-    pub hop_sets: HopSets,
-    /// The configured ones among its routes, by which next hops are found.
-    configured: Fib<RouteEntry>,
-    /// Which sites a source address may come from: those that the domain's routes to it lead to,
-    /// whether they are up or not.
-    pub origins: Fib<Vec<SiteIndex>>,
+    pub routes: Routes,
     /// Its sites.
-    pub sites: Vec<Site>,
+    pub sites: Arc<[Site]>,
     /// NAT, when the tenant has it.
     pub nat: Option<Arc<NatConfig>>,
     /// Prefixes routed to the front end untranslated.
-    pub front_end_prefixes: Vec<Prefix>,
+    pub front_end_prefixes: Arc<[Prefix]>,
     /// The tenant's NAT sessions over all workers.
     pub sessions: Arc<Budget>,
     /// NAT sessions of each endpoint, by its index.
-    endpoint_sessions: Vec<Arc<Budget>>,
+    endpoint_sessions: Arc<[Arc<Budget>]>,
     /// NAT sessions of each customer address with a lookup record.
-    customer_sessions: HashMap<Ipv4Addr, Arc<Budget>>,
+    customer_sessions: Arc<HashMap<Ipv4Addr, Arc<Budget>>>,
     /// What the gateway's own endpoint listens for.
     pub interest: Arc<Interest>,
     /// Answers by the gateway itself a second.
@@ -130,25 +135,6 @@ pub struct Subnet {
     pub prefixes: Vec<Prefix>,
     /// The hosts that broadcast and multicast go to.
     pub replicas: ReplicationList,
-}
-
-/// What a route of a domain leads to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RouteEntry {
-    /// The subnet with this position: the destination has a lookup record of its own, or none.
-    Subnet(u16),
-    /// The endpoint that forwards further.
-    Via(EndpointIndex),
-    /// Dropped.
-    Blackhole,
-    /// One of the gateway's own addresses.
-    Gateway,
-    /// A tunnel of the site.
-    Site(SiteIndex),
-    /// A site without a tunnel that is up, and no other way.
-    SiteDown,
-    /// One of several next hops, by the packet's addresses.
-    Several(HopSet),
 }
 
 /// Who stands behind a packet from inside a routing domain, and is told what becomes of it.
@@ -176,7 +162,7 @@ impl Snapshot {
     /// The domain and subnet that a VSID belongs to.
     #[must_use]
     pub fn by_vsid(&self, vsid: Vsid) -> Option<(&Domain, &Subnet)> {
-        let &(slot, subnet) = self.vsids.get(&vsid)?;
+        let &(slot, subnet) = self.owners.vsids.get(&vsid)?;
         let domain = self.domain(slot)?;
         Some((domain, domain.subnets.get(usize::from(subnet))?))
     }
@@ -185,8 +171,8 @@ impl Snapshot {
     #[must_use]
     pub fn by_front_end(&self, address: IpAddr) -> Option<&Domain> {
         let slot = match address {
-            IpAddr::V4(v4) => *self.public_v4.get(&v4)?,
-            IpAddr::V6(_) => *self.public_prefixes.lookup(address)?.1,
+            IpAddr::V4(v4) => *self.owners.public_v4.get(&v4)?,
+            IpAddr::V6(_) => *self.owners.public_prefixes.lookup(address)?.1,
         };
         self.domain(slot)
     }
@@ -194,23 +180,23 @@ impl Snapshot {
     /// What tunnels end at this socket of the front end.
     #[must_use]
     pub fn tunnel_socket(&self, socket: SocketAddr) -> Option<&Arc<TunnelSocket>> {
-        self.tunnel_sockets.get(&socket)
+        self.owners.tunnel_sockets.get(&socket)
     }
 
     /// Every socket that tunnels end at, in no order.
     pub fn tunnel_sockets(&self) -> impl Iterator<Item = (&SocketAddr, &Arc<TunnelSocket>)> {
-        self.tunnel_sockets.iter()
+        self.owners.tunnel_sockets.iter()
     }
 
     /// Every tunnel, in no order.
     pub fn tunnels(&self) -> impl Iterator<Item = (TunnelIndex, TunnelPlace)> {
-        self.tunnels.iter().map(|(&index, &place)| (index, place))
+        self.owners.tunnels.iter().map(|(&index, &place)| (index, place))
     }
 
     /// A tunnel with its domain and site.
     #[must_use]
     pub fn tunnel(&self, index: TunnelIndex) -> Option<(&Domain, SiteIndex, &SiteTunnel)> {
-        let place = self.tunnels.get(&index)?;
+        let place = self.owners.tunnels.get(&index)?;
         let domain = self.domain(place.domain)?;
         Some((domain, place.site, domain.site(place.site)?.tunnels.get(place.position)?))
     }
@@ -226,16 +212,18 @@ impl Snapshot {
     /// tenants' tunnels share is the first one's.
     #[must_use]
     pub fn answers_for(&self, address: IpAddr) -> Option<&Domain> {
-        self.by_front_end(address).or_else(|| self.domain(*self.tunnel_addresses.get(&address)?))
+        self.by_front_end(address)
+            .or_else(|| self.domain(*self.owners.tunnel_addresses.get(&address)?))
     }
 
     /// Every IPv4 address that the gateway announces on the front end and its domain, in no order.
     pub fn announced_v4(&self) -> impl Iterator<Item = (Ipv4Addr, DomainSlot)> {
-        let shared = self.tunnel_addresses.iter().filter_map(|(&address, &slot)| match address {
-            IpAddr::V4(v4) if !self.public_v4.contains_key(&v4) => Some((v4, slot)),
-            IpAddr::V4(_) | IpAddr::V6(_) => None,
-        });
-        self.public_v4.iter().map(|(&address, &slot)| (address, slot)).chain(shared)
+        let shared =
+            self.owners.tunnel_addresses.iter().filter_map(|(&address, &slot)| match address {
+                IpAddr::V4(v4) if !self.owners.public_v4.contains_key(&v4) => Some((v4, slot)),
+                IpAddr::V4(_) | IpAddr::V6(_) => None,
+            });
+        self.owners.public_v4.iter().map(|(&address, &slot)| (address, slot)).chain(shared)
     }
 
     /// What a compiled entry of `domain` was proven under: it is current while this is unchanged.
@@ -266,7 +254,7 @@ impl Domain {
     /// sends to it. None when it is the gateway's own, nobody's, or behind a site that is down.
     #[must_use]
     pub fn next_hop(&self, address: IpAddr) -> Option<RouteHop> {
-        learned::next_hop(&self.configured, &self.lookup, address)
+        self.routes.next_hop(&self.lookup, address)
     }
 
     /// Whether a customer address is the endpoint's: by its record, or because the domain's routes
@@ -276,33 +264,14 @@ impl Domain {
         if let Some(owner) = self.lookup.by_customer(CustomerAddress(address)) {
             return owner == endpoint;
         }
-        match self.fib.lookup(address) {
-            Some((_, RouteEntry::Via(router))) => *router == endpoint,
-            Some((_, RouteEntry::Several(set))) => {
-                self.hop_sets.hops(*set).contains(&RouteHop::Endpoint(endpoint))
-            }
-            Some((
-                _,
-                RouteEntry::Subnet(_)
-                | RouteEntry::Blackhole
-                | RouteEntry::Gateway
-                | RouteEntry::Site(_)
-                | RouteEntry::SiteDown,
-            ))
-            | None => false,
-        }
-    }
-
-    /// Whether a packet out of the site's tunnels may have this source.
-    #[must_use]
-    pub fn originates(&self, site: SiteIndex, source: IpAddr) -> bool {
-        self.origins.lookup(source).is_some_and(|(_, sites)| sites.contains(&site))
+        let hop = RouteHop::Endpoint(endpoint);
+        self.routes.lookup(address).is_some_and(|(_, entry)| entry.leads_to(hop))
     }
 
     /// Whether `address` is one of the gateway's own in this domain: a default gateway.
     #[must_use]
     pub fn owns(&self, address: IpAddr) -> bool {
-        matches!(self.fib.exact(Prefix::host(address)), Some(RouteEntry::Gateway))
+        matches!(self.routes.exact(Prefix::host(address)), Some(RouteEntry::Gateway))
     }
 
     /// The gateway's own addresses in this domain.

@@ -101,6 +101,7 @@ impl Worker {
                 announcer.follow(snapshot, now);
             }
             self.adopted = Some(snapshot.generation);
+            self.counters.adopted.set(snapshot.generation.0.into());
         }
         let (punts, injected) = match &mut self.endpoints {
             Some(WorkerEnd { punts, injected }) => (Some(punts), Some(injected)),

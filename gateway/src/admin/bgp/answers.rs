@@ -24,7 +24,7 @@ pub(in super::super) struct PeersQuery {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct RoutesQuery {
-    tenant: String,
+    tenant: Option<String>,
     peer: Option<String>,
     prefix: Option<String>,
     after: Option<String>,
@@ -34,7 +34,7 @@ pub(in super::super) struct RoutesQuery {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in super::super) struct ExplainQuery {
-    tenant: String,
+    tenant: Option<String>,
     prefix: String,
 }
 
@@ -83,7 +83,7 @@ fn parse(text: &str) -> Result<Prefix, Box<Response>> {
         .map_err(|error| Box::new((StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()))
 }
 
-fn answered<T: Serialize>(answer: Result<T, Unanswered>) -> Response {
+pub(in super::super) fn answered<T: Serialize>(answer: Result<T, Unanswered>) -> Response {
     match answer {
         Ok(report) => Json(report).into_response(),
         Err(reason) => refused(&reason),
@@ -92,7 +92,9 @@ fn answered<T: Serialize>(answer: Result<T, Unanswered>) -> Response {
 
 fn refused(reason: &Unanswered) -> Response {
     let code = match reason {
-        Unanswered::NoTenant(_) | Unanswered::NoPeer(..) => StatusCode::NOT_FOUND,
+        Unanswered::NoTenant(_) | Unanswered::NoFrontEnd | Unanswered::NoPeer { .. } => {
+            StatusCode::NOT_FOUND
+        }
         Unanswered::Absent | Unanswered::Busy | Unanswered::Late => StatusCode::SERVICE_UNAVAILABLE,
     };
     (code, format!("{reason}\n")).into_response()

@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Component;
 
-/// The peers of all tenants, or of one.
+/// The peers of the front end and of all tenants, or of one tenant.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PeersReport {
-    /// The peers, by tenant.
+    /// The peers, those of the front end first, then by tenant.
     pub peers: Vec<PeerReport>,
 }
 
 /// One peer.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PeerReport {
-    /// The tenant.
-    pub tenant: String,
-    /// What the tenant calls it; a neighbour that came from a range is `RANGE@ADDRESS`.
+    /// The tenant; none: it is a router of the front end.
+    pub tenant: Option<String>,
+    /// What the configuration calls it; a neighbour that came from a range is `RANGE@ADDRESS`.
     pub name: String,
     /// The name of the range that it came from.
     pub range: Option<String>,
@@ -120,11 +120,11 @@ pub struct PeerErrors {
     pub last_refusal: Option<String>,
 }
 
-/// Routes of a tenant: whole prefixes, IPv4 before IPv6.
+/// Routes of a place: whole prefixes, IPv4 before IPv6.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RoutesReport {
-    /// The tenant.
-    pub tenant: String,
+    /// The tenant; none: the front end.
+    pub tenant: Option<String>,
     /// The routes.
     pub routes: Vec<RouteReport>,
     /// The prefix to ask behind, if there is more.
@@ -206,11 +206,11 @@ pub struct AttributesReport {
     pub others: Vec<String>,
 }
 
-/// Everything about one prefix of a tenant.
+/// Everything about one prefix of a place.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ExplainReport {
-    /// The tenant.
-    pub tenant: String,
+    /// The tenant; none: the front end.
+    pub tenant: Option<String>,
     /// The prefix.
     pub prefix: String,
     /// Its routes, the best first.
@@ -252,6 +252,51 @@ pub struct ExportReport {
     pub rule: RuleReport,
 }
 
+/// A peer with which the exchange begins anew.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClearReport {
+    /// The tenant; none: the front end.
+    pub tenant: Option<String>,
+    /// The peer, as it was named.
+    pub peer: String,
+    /// Whether the session ended, too.
+    pub hard: bool,
+}
+
+/// Whether the gateway is about to go (RFC 8326).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum DrainReport {
+    /// It stays.
+    #[default]
+    Serving,
+    /// Peers are told that it goes.
+    Draining {
+        /// Seconds until sessions end.
+        ends_in_secs: u64,
+    },
+    /// Sessions have ended, and none begins.
+    Drained,
+}
+
+impl DrainReport {
+    /// Whether an operator has to know; none while the gateway stays.
+    #[must_use]
+    pub fn health(self) -> Option<Component> {
+        let reason = match self {
+            Self::Serving => return None,
+            Self::Draining { ends_in_secs } => format!(
+                "BGP peers are told that the gateway goes, and sessions end in {ends_in_secs} s: \
+                 `nvgate drain --cancel` calls it off"
+            ),
+            Self::Drained => "all BGP sessions have ended: end the gateway, or begin anew by \
+                              `nvgate drain --cancel`"
+                .to_owned(),
+        };
+        Some(Component::degraded("drain", reason))
+    }
+}
+
 impl PeerReport {
     /// Its routes by family, each with the family's name.
     #[must_use]
@@ -276,7 +321,10 @@ impl PeerReport {
         if self.range.is_some() {
             return None;
         }
-        let name = format!("bgp {}/{}", self.tenant, self.name);
+        let name = match &self.tenant {
+            Some(tenant) => format!("bgp {tenant}/{}", self.name),
+            None => format!("front_end bgp {}", self.name),
+        };
         if self.up || self.shutdown {
             return Some(Component::ok(name));
         }

@@ -143,7 +143,7 @@ impl Dispatcher {
         match socket.listener.identify(self.now, arrival.from, datagram, room)? {
             Identified::Tunnel(tunnel) => Ok(Some(tunnel)),
             Identified::Reply(length) => {
-                let path = snapshot.front_end.path(arrival.from.ip())?;
+                let path = super::path::path_to(snapshot, arrival.from)?;
                 let hop = path.hop.and_then(|hop| snapshot.front_end.hop(hop)?.mac);
                 let Some(destination) = hop else {
                     let no_way = super::path::NoWay::Unresolved(path.next);

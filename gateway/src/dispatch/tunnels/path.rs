@@ -1,5 +1,6 @@
 //! The way of a tunnel's packets over the front end: next hop and MTU towards its endpoint.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use nvgate_model::{DropReason, Generation, Instant, MacAddress};
 use nvgate_packet::headers::Family;
 use nvgate_vpn::inner_mtu;
 
-use crate::snapshot::{HopIndex, Snapshot};
+use crate::snapshot::{HopIndex, Path, Snapshot};
 
 /// The least MTU that a router's report may set: what every IPv4 or IPv6 path carries (RFC 791,
 /// RFC 8200 section 5).
@@ -47,6 +48,13 @@ pub(super) const fn family(endpoint: SocketAddr) -> Family {
     }
 }
 
+/// How a tunnel's endpoint is reached, by one of several next hops always the same.
+pub(super) fn path_to(snapshot: &Snapshot, endpoint: SocketAddr) -> Result<Path, DropReason> {
+    let mut hasher = DefaultHasher::new();
+    endpoint.hash(&mut hasher);
+    snapshot.front_end.path(endpoint.ip(), hasher.finish())
+}
+
 impl OuterPath {
     /// The MAC of the next hop towards `endpoint`.
     pub(super) fn next(
@@ -69,7 +77,7 @@ impl OuterPath {
         if self.known.is_some_and(|known| known.endpoint.ip() != endpoint.ip()) {
             self.reported = None;
         }
-        let path = snapshot.front_end.path(endpoint.ip()).map_err(NoWay::Drop)?;
+        let path = path_to(snapshot, endpoint).map_err(NoWay::Drop)?;
         let hop = path.hop.ok_or(NoWay::Unresolved(path.next))?;
         let known = Known { endpoint, epoch: snapshot.epoch, hop, mtu: path.mtu };
         self.known = Some(known);
@@ -89,7 +97,7 @@ impl OuterPath {
         let path = match self.find(snapshot, endpoint) {
             Ok(known) => known.mtu,
             // The hop is asked for by the next packet.
-            Err(_) => snapshot.front_end.path(endpoint.ip()).ok()?.mtu,
+            Err(_) => path_to(snapshot, endpoint).ok()?.mtu,
         };
         let outer = self.reported.map_or(path, |(mtu, _)| mtu.min(path));
         Some(inner_mtu(outer.into(), family(endpoint)) as u16)

@@ -13,6 +13,7 @@
 mod filter;
 mod rx;
 mod sys;
+pub mod tcp;
 mod train;
 mod tx;
 mod virtio;
@@ -30,7 +31,7 @@ use std::num::NonZeroUsize;
 pub use filter::Admit;
 pub use rx::{Rx, RxCounters};
 pub use tx::{FrameTooLong, Tx, TxCounters};
-pub use wait::{MAX_WAIT_PORTS, Waker, wait};
+pub use wait::{MAX_WAIT_PORTS, Waker, wait, wait_beside};
 
 use super::BATCH;
 

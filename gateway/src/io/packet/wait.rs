@@ -1,7 +1,7 @@
 //! Waiting until a port has frames or another thread wants the worker's attention.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,24 @@ pub fn wait(ports: &mut [&mut Rx], waker: &Waker, timeout: Duration) -> io::Resu
         if entry.revents & libc::POLLERR != 0 {
             sys::clear_error(*port)?;
         }
+    }
+    Ok(())
+}
+
+/// Waits until `watched` is readable, the waker was used, or the time is over. A signal ends the wait
+/// early.
+pub fn wait_beside(
+    watched: Option<BorrowedFd<'_>>,
+    waker: &Waker,
+    timeout: Duration,
+) -> io::Result<()> {
+    let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut entries = ArrayVec::<_, 2>::new();
+    entries.push(entry(waker.event.as_raw_fd()));
+    entries.extend(watched.map(|watched| entry(watched.as_raw_fd())));
+    sys::poll(&mut entries, timeout)?;
+    if entries[0].revents != 0 {
+        sys::drain(&*waker.event);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Building snapshots from the plan and the host's network, so that indices and unchanged domains
 //! stay what they were.
 
+mod front_end;
 mod routes;
 mod sites;
 
@@ -24,13 +25,13 @@ use nvgate_nvgre::replicate::ReplicationList;
 use nvgate_packet::headers::Family;
 use nvgate_packet::rewrite::Socket;
 
-use routes::{add_learned, build_fib};
+use routes::build_routes;
 use sites::{SiteNumbers, routes_up, tunnel_sockets};
 
-use super::front_end::FrontEndRoute;
+use super::upstream::Upstream;
 use super::{
-    Domain, Fabric, Fib, FrontEnd, HopIndex, LearnedRoutes, NextHop, ProviderHost, Site, SiteIndex,
-    Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
+    Domain, Fabric, Fib, FrontEnd, FrontEndLink, HopIndex, LearnedChanges, LearnedRoute, Owners,
+    ProviderHost, Site, SiteIndex, Snapshot, Speaker, Subnet, TunnelPlace, TunnelSocket,
 };
 use crate::counters::DomainCounters;
 
@@ -71,7 +72,6 @@ struct Known {
     domain: Arc<Domain>,
     /// Which customer routes led somewhere, by their position in the plan.
     routes_up: Vec<bool>,
-    learned: Arc<LearnedRoutes>,
     budgets: BTreeMap<IpAddr, Arc<Budget>>,
 }
 
@@ -80,7 +80,9 @@ struct Known {
 struct EpochFacts {
     /// MTU and constant FlowID of each host.
     hosts: Vec<(u16, Option<FlowId>)>,
-    routes: Option<Fib<FrontEndRoute>>,
+    front_end: Option<Arc<FrontEndLink>>,
+    /// The version of what routers of the front end taught.
+    upstream: u64,
     leased: BTreeSet<Ipv4Addr>,
     prefixes: BTreeSet<Prefix>,
 }
@@ -101,8 +103,10 @@ pub struct SnapshotBuilder {
     hop_index: HashMap<IpAddr, HopIndex>,
     sites: SiteNumbers,
     /// What neighbours taught, for domains that have such routes.
-    learned: HashMap<RoutingDomainId, Arc<LearnedRoutes>>,
-    nothing_learned: Arc<LearnedRoutes>,
+    learned: HashMap<RoutingDomainId, BTreeMap<Prefix, LearnedRoute>>,
+    /// The domains of which routes changed since the last snapshot.
+    touched: BTreeSet<RoutingDomainId>,
+    upstream: Upstream,
 }
 
 impl SnapshotBuilder {
@@ -123,22 +127,51 @@ impl SnapshotBuilder {
             hop_index: HashMap::new(),
             sites: SiteNumbers::default(),
             learned: HashMap::new(),
-            nothing_learned: Arc::default(),
+            touched: BTreeSet::new(),
+            upstream: Upstream::default(),
         }
     }
 
-    /// What neighbours in a domain teach, in place of what they taught before; the next snapshot has
-    /// it.
-    pub fn learn(&mut self, domain: RoutingDomainId, routes: Arc<LearnedRoutes>) {
+    /// What neighbours in a domain teach; the next snapshot has it.
+    pub fn learn(&mut self, domain: RoutingDomainId, changes: LearnedChanges) {
+        if let Some(known) = self.known.get_mut(&domain) {
+            known.domain = Arc::new(learn(&known.domain, &changes));
+            self.touched.insert(domain);
+        }
+        let routes = self.learned.entry(domain).or_default();
+        if changes.anew {
+            routes.clear();
+        }
+        for (prefix, route) in changes.routes {
+            match route {
+                Some(route) => drop(routes.insert(prefix, route)),
+                None => drop(routes.remove(&prefix)),
+            }
+        }
         if routes.is_empty() {
             self.learned.remove(&domain);
-        } else {
-            self.learned.insert(domain, routes);
         }
     }
 
-    fn learned(&self, domain: RoutingDomainId) -> &Arc<LearnedRoutes> {
-        self.learned.get(&domain).unwrap_or(&self.nothing_learned)
+    /// The snapshot after `previous`, the last one built, if nothing but what domains learned changed
+    /// since.
+    pub fn relearned(&mut self, previous: &Snapshot) -> Snapshot {
+        let mut next = previous.clone();
+        self.generation = self.generation.next();
+        next.generation = self.generation;
+        for domain in std::mem::take(&mut self.touched) {
+            if let Some(known) = self.known.get(&domain)
+                && let Some(place) = next.domains.get_mut(known.domain.slot.0 as usize)
+            {
+                *place = Some(Arc::clone(&known.domain));
+            }
+        }
+        next
+    }
+
+    /// What routers of the front end teach; the next snapshot has it.
+    pub fn learn_upstream(&mut self, changes: LearnedChanges) {
+        self.upstream.learn(changes);
     }
 
     /// Whether any domain has sites.
@@ -173,6 +206,7 @@ impl SnapshotBuilder {
         self.known.retain(|id, _| kept.contains(id));
         self.learned.retain(|id, _| kept.contains(id));
         self.known.extend(rebuilt);
+        self.touched.clear();
         self.generation = self.generation.next();
         Ok(self.assemble(plan, fabric, front_end))
     }
@@ -207,67 +241,6 @@ impl SnapshotBuilder {
         })
     }
 
-    fn build_front_end(&mut self, link: &LinkFacts, host: &HostView) -> FrontEnd {
-        let mut routes = Fib::default();
-        let mut ordered: Vec<_> = host.routes.iter().collect();
-        // The last inserted wins: worst metric first, and of equal ones the lowest next hop last.
-        ordered.sort_by_key(|route| std::cmp::Reverse((route.metric, route.gateway, route.link)));
-        for route in ordered {
-            let entry = if route.link == link.index {
-                let mtu = clamp_mtu(route.mtu.unwrap_or(link.mtu).min(link.mtu));
-                FrontEndRoute::Port { gateway: route.gateway, mtu }
-            } else if route.prefix.length() == 0 && routes.exact(route.prefix).is_some() {
-                // Two default routes: the front end's serves tenants, whatever its metric.
-                continue;
-            } else {
-                FrontEndRoute::Elsewhere
-            };
-            routes.insert(route.prefix, entry);
-        }
-        for discard in &host.discards {
-            if host
-                .routes
-                .iter()
-                .all(|route| route.prefix != discard.prefix || route.metric > discard.metric)
-            {
-                routes.insert(discard.prefix, FrontEndRoute::Elsewhere);
-            }
-        }
-        let gateways: BTreeSet<IpAddr> = host
-            .routes
-            .iter()
-            .filter(|route| route.link == link.index)
-            .filter_map(|route| route.gateway)
-            .collect();
-        let neighbours =
-            host.neighbours.keys().filter(|(index, _)| *index == link.index).map(|&(_, ip)| ip);
-        let current: BTreeSet<IpAddr> = gateways.iter().copied().chain(neighbours).collect();
-        let fresh = current.iter().filter(|address| !self.hop_index.contains_key(address)).count();
-        if self.hops.len() + fresh > MAX_HOPS {
-            // Those that came and went must not keep new ones out; every index changes its meaning.
-            self.hops.clear();
-            self.hop_index.clear();
-            self.epoch = self.epoch.next();
-        }
-        for address in current {
-            if self.hops.len() < MAX_HOPS && !self.hop_index.contains_key(&address) {
-                self.hop_index.insert(address, HopIndex(self.hops.len() as u32));
-                self.hops.push(address);
-            }
-        }
-        let hops = self.hops.iter().map(|&address| NextHop {
-            address,
-            mac: host.neighbours.get(&(link.index, address)).map(|neighbour| neighbour.mac),
-        });
-        FrontEnd {
-            mac: link.mac,
-            routes,
-            hops: hops.collect(),
-            gateways: gateways.iter().filter_map(|hop| self.hop_index.get(hop).copied()).collect(),
-            hop_index: self.hop_index.clone(),
-        }
-    }
-
     /// The domains that are new or changed.
     fn build_domains(&mut self, plan: &Plan) -> Result<Vec<(RoutingDomainId, Known)>, BuildError> {
         let mut rebuilt = Vec::new();
@@ -277,7 +250,6 @@ impl SnapshotBuilder {
             let unchanged = |before: &Known| {
                 before.plan == *tenant
                     && before.routes_up == routes_up(tenant, &before.domain.sites)
-                    && Arc::ptr_eq(&before.learned, self.learned(tenant.routing_domain))
             };
             if before.is_some_and(unchanged) {
                 continue;
@@ -305,9 +277,10 @@ impl SnapshotBuilder {
     ) -> Result<Known, BuildError> {
         let routes_up = routes_up(plan, &sites);
         let lookup = self.build_lookup(plan)?;
-        let learned = Arc::clone(self.learned(plan.routing_domain));
-        let configured = build_fib(plan, &lookup, &routes_up)?;
-        let (fib, origins, hop_sets) = add_learned(plan, &configured, &lookup, &learned);
+        let mut routes = build_routes(plan, &lookup, &routes_up)?;
+        for (prefix, route) in self.learned.get(&plan.routing_domain).into_iter().flatten() {
+            routes.learn(&lookup, *prefix, Some(route));
+        }
         let mut budgets = BTreeMap::new();
         for customer in plan.endpoints.iter().flat_map(|endpoint| &endpoint.customer_addresses) {
             let limit = plan.limits.sessions_per_customer;
@@ -327,27 +300,22 @@ impl SnapshotBuilder {
             let customer = customers.iter().find(|customer| customer.ip().is_ipv4());
             budgets.get(&customer.or(customers.first())?.ip()).cloned()
         });
+        let customer_sessions = budgets.iter().filter_map(|(address, budget)| match address {
+            IpAddr::V4(v4) => Some((*v4, Arc::clone(budget))),
+            IpAddr::V6(_) => None,
+        });
         let domain = Domain {
             slot,
             generation: before.map_or(Generation::FIRST, |before| before.domain.generation.next()),
             tenant: plan.name.clone(),
             id: plan.routing_domain,
             subnets: build_subnets(plan, &lookup),
-            fib,
-            hop_sets,
-            configured,
-            origins,
+            routes,
             nat: build_nat(plan, before),
-            front_end_prefixes: plan.front_end_prefixes.clone(),
+            front_end_prefixes: plan.front_end_prefixes.clone().into(),
             sessions,
             endpoint_sessions: endpoint_budgets.collect(),
-            customer_sessions: budgets
-                .iter()
-                .filter_map(|(address, budget)| match address {
-                    IpAddr::V4(v4) => Some((*v4, Arc::clone(budget))),
-                    IpAddr::V6(_) => None,
-                })
-                .collect(),
+            customer_sessions: Arc::new(customer_sessions.collect()),
             interest: before
                 .map_or_else(Arc::default, |before| Arc::clone(&before.domain.interest)),
             punts_per_sec: plan.limits.punts_per_sec,
@@ -356,11 +324,11 @@ impl SnapshotBuilder {
                 Some(before) => Arc::clone(&before.domain.counters),
                 None => (0..self.workers).map(|_| DomainCounters::default()).collect(),
             },
-            lookup,
-            sites,
+            lookup: Arc::new(lookup),
+            sites: sites.into(),
         };
         let domain = Arc::new(domain);
-        Ok(Known { plan: plan.clone(), domain, routes_up, learned, budgets })
+        Ok(Known { plan: plan.clone(), domain, routes_up, budgets })
     }
 
     fn build_lookup(&self, plan: &TenantPlan) -> Result<LookupTable, BuildError> {
@@ -385,7 +353,8 @@ impl SnapshotBuilder {
         let nats = plan.tenants.iter().filter_map(|tenant| tenant.nat.as_ref());
         let facts = EpochFacts {
             hosts: fabric.hosts.iter().map(|host| (host.mtu, host.constant_flow)).collect(),
-            routes: Some(front_end.routes.clone()),
+            front_end: Some(Arc::clone(&front_end.link)),
+            upstream: self.upstream.version,
             leased: nats
                 .flat_map(|nat| &nat.addresses)
                 .filter_map(|lease| v4(lease.ip()))
@@ -417,7 +386,7 @@ impl SnapshotBuilder {
             if let Some(nat) = &known.domain.nat {
                 public_v4.extend(nat.addresses().iter().map(|&address| (address, slot)));
             }
-            for &prefix in &known.domain.front_end_prefixes {
+            for &prefix in &*known.domain.front_end_prefixes {
                 public_prefixes.insert(prefix, slot);
             }
             sockets.extend(tunnel_sockets(&known.plan, slot, &known.domain.sites));
@@ -433,29 +402,38 @@ impl SnapshotBuilder {
             let first = addresses.entry(socket.ip()).or_insert(spec.domain);
             *first = (*first).min(spec.domain);
         }
+        let pools = plan.gateway.front_end.pools.iter();
         Snapshot {
             generation: self.generation,
             epoch: self.epoch,
             workers: self.workers,
             gateway_mac: plan.gateway.gateway_mac,
-            fabric,
-            front_end,
-            pools: plan
-                .gateway
-                .front_end
-                .pools
-                .iter()
-                .flat_map(|pool| pool.prefixes.iter().copied())
-                .collect(),
+            fabric: Arc::new(fabric),
+            front_end: Arc::new(front_end),
+            pools: pools.flat_map(|pool| pool.prefixes.iter().copied()).collect(),
             domains,
-            vsids,
-            tunnel_addresses: addresses,
-            tunnel_sockets: sockets,
-            tunnels,
-            public_v4,
-            public_prefixes,
+            owners: Arc::new(Owners {
+                vsids,
+                tunnel_addresses: addresses,
+                tunnel_sockets: sockets,
+                tunnels,
+                public_v4,
+                public_prefixes,
+            }),
         }
     }
+}
+
+/// The domain with other routes.
+fn learn(domain: &Domain, changes: &LearnedChanges) -> Domain {
+    let mut routes = domain.routes.clone();
+    if changes.anew {
+        routes.forget();
+    }
+    for (&prefix, route) in &changes.routes {
+        routes.learn(&domain.lookup, prefix, route.as_ref());
+    }
+    Domain { generation: domain.generation.next(), routes, ..domain.clone() }
 }
 
 fn link<'h>(
@@ -511,7 +489,7 @@ fn provider_host(
     }
 }
 
-fn build_subnets(plan: &TenantPlan, lookup: &LookupTable) -> Vec<Subnet> {
+fn build_subnets(plan: &TenantPlan, lookup: &LookupTable) -> Arc<[Subnet]> {
     let subnets = plan.subnets.iter().map(|subnet| Subnet {
         name: subnet.name.clone(),
         vsid: subnet.vsid,

@@ -1,4 +1,4 @@
-//! The routes of a domain: those of its plan, with room for those that its neighbours taught.
+//! The routes of a domain that its plan has.
 
 use std::cmp::Reverse;
 
@@ -8,15 +8,14 @@ use nvgate_nvgre::lookup::LookupTable;
 
 use super::BuildError;
 use super::sites::{build_origins, insert_down_routes};
-use crate::snapshot::learned::{self, Resolved};
-use crate::snapshot::{Fib, HopSets, LearnedRoutes, RouteEntry, RouteHop, SiteIndex};
+use crate::snapshot::{Fib, RouteEntry, Routes, SiteIndex};
 
-/// The configured routes.
-pub(super) fn build_fib(
+/// The configured routes, and which sites a source may come from by them.
+pub(super) fn build_routes(
     plan: &TenantPlan,
     lookup: &LookupTable,
     routes_up: &[bool],
-) -> Result<Fib<RouteEntry>, BuildError> {
+) -> Result<Routes, BuildError> {
     let mut fib = Fib::default();
     let alive = plan.routes.iter().zip(routes_up).filter(|&(_, &up)| up);
     let mut routes: Vec<_> = alive.map(|(route, _)| route).collect();
@@ -41,40 +40,5 @@ pub(super) fn build_fib(
             fib.insert(Prefix::host(prefix.lowest_host()), RouteEntry::Gateway);
         }
     }
-    Ok(fib)
-}
-
-/// The configured routes with the learned ones that they leave room for, and what may come out of
-/// sites.
-pub(super) fn add_learned(
-    plan: &TenantPlan,
-    configured: &Fib<RouteEntry>,
-    lookup: &LookupTable,
-    learned: &LearnedRoutes,
-) -> (Fib<RouteEntry>, Fib<Vec<SiteIndex>>, HopSets) {
-    let mut fib = configured.clone();
-    let mut origins = build_origins(plan);
-    let Resolved { entries, sets } = learned::resolve(configured, lookup, learned);
-    for (prefix, entry) in entries {
-        let sites = match entry {
-            RouteEntry::Site(site) => vec![site],
-            RouteEntry::Several(set) => {
-                let sites = sets.hops(set).iter().filter_map(|hop| match *hop {
-                    RouteHop::Site(site) => Some(site),
-                    RouteHop::Endpoint(_) => None,
-                });
-                sites.collect()
-            }
-            RouteEntry::Subnet(_)
-            | RouteEntry::Via(_)
-            | RouteEntry::Blackhole
-            | RouteEntry::Gateway
-            | RouteEntry::SiteDown => Vec::new(),
-        };
-        fib.insert(prefix, entry);
-        if origins.exact(prefix).is_none() {
-            origins.insert(prefix, sites);
-        }
-    }
-    (fib, origins, sets)
+    Ok(Routes::new(fib, build_origins(plan)))
 }
