@@ -68,7 +68,7 @@ fn counters(rig: &Rig) -> Vec<(String, TunnelCounters)> {
     let snapshot = rig.snapshot();
     let mut counters = Vec::new();
     for domain in snapshot.domains() {
-        for site in &domain.sites {
+        for site in domain.sites.iter() {
             let status = site.tunnels[0].shared.status.lock().expect("nobody panicked");
             let counted = status.map(|status| status.counters).unwrap_or_default();
             counters.push((format!("{} {}", domain.tenant, site.name), counted));
