@@ -1,8 +1,10 @@
-//! BGP daemons of others in the namespaces of a lab: BIRD and FRR, as tenants' routers and as upstream
-//! routers on the front end.
+//! BGP daemons of others in the namespaces of a lab, as tenants' routers and as upstream routers on the
+//! front end: BIRD, FRR, GoBGP, OpenBGPD and ExaBGP.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -20,6 +22,12 @@ use crate::wg_lab::exec;
 pub const BIRD: [&str; 2] = ["bird", "birdc"];
 /// The program that tests with FRR need, beside its daemon.
 pub const FRR: [&str; 1] = ["vtysh"];
+/// The programs that tests with GoBGP need.
+pub const GOBGP: [&str; 2] = ["gobgpd", "gobgp"];
+/// The programs that tests with OpenBGPD need.
+pub const OPENBGPD: [&str; 2] = ["bgpctl", "unshare"];
+/// The program that tests with ExaBGP need.
+pub const EXABGP: [&str; 1] = ["exabgp"];
 /// FRR's BGP daemon, which is on no search path.
 const BGPD: &str = "/usr/lib/frr/bgpd";
 
@@ -42,6 +50,16 @@ pub struct Daemon {
 enum Kind {
     Bird,
     Frr,
+    GoBgp,
+    OpenBgpd,
+    ExaBgp,
+}
+
+impl Kind {
+    /// Where what it writes goes: two of different kinds may share a namespace.
+    fn log(self) -> String {
+        format!("{self:?}.log")
+    }
 }
 
 impl Daemon {
@@ -51,11 +69,29 @@ impl Daemon {
     ///
     /// When it cannot be started.
     pub fn bird(root: &Path, namespace: &Namespace, config: &str) -> Result<Self> {
+        Self::start_bird(root, namespace, config, &["-f"])
+    }
+
+    /// The same, after one that was killed and whose forwarding went on: it restarts gracefully.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn bird_again(root: &Path, namespace: &Namespace, config: &str) -> Result<Self> {
+        Self::start_bird(root, namespace, config, &["-f", "-R"])
+    }
+
+    fn start_bird(
+        root: &Path,
+        namespace: &Namespace,
+        config: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let directory = own_directory(root, namespace)?;
         let file = directory.join("bird.conf");
         fs::write(&file, config)?;
         let mut command = Command::new("bird");
-        command.arg("-f").arg("-c").arg(&file);
+        command.args(options).arg("-c").arg(&file);
         command.arg("-s").arg(directory.join("control")).arg("-P").arg(directory.join("pid"));
         Self::start(namespace, command, Kind::Bird, directory)
     }
@@ -77,19 +113,80 @@ impl Daemon {
         Self::start(namespace, command, Kind::Frr, directory)
     }
 
+    /// Starts GoBGP in a namespace. Routes are given to it by [`ask`](Self::ask).
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn gobgp(root: &Path, namespace: &Namespace, config: &str) -> Result<Self> {
+        let directory = own_directory(root, namespace)?;
+        let file = directory.join("gobgpd.toml");
+        fs::write(&file, config)?;
+        let mut command = Command::new("gobgpd");
+        command.arg("-f").arg(&file).args(["-l", "info", "--api-hosts", "127.0.0.1:50051"]);
+        Self::start(namespace, command, Kind::GoBgp, directory)
+    }
+
+    /// Starts OpenBGPD in a namespace. Elsewhere than on OpenBSD it touches no kernel's routes.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn openbgpd(root: &Path, namespace: &Namespace, config: &str) -> Result<Self> {
+        let directory = own_directory(root, namespace)?;
+        let file = directory.join("bgpd.conf");
+        let socket = directory.join("bgpctl");
+        fs::write(&file, format!("socket \"{}\"\n{config}", socket.display()))?;
+        // It refuses a file that others may read.
+        fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+        // The directory that its processes are confined to need not be the machine's.
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c"]);
+        command.arg("mount -t tmpfs none /run && mkdir /run/openbgpd && exec bgpd -d -f \"$0\"");
+        command.arg(&file);
+        Self::start(namespace, command, Kind::OpenBgpd, directory)
+    }
+
+    /// Starts ExaBGP in a namespace, with a process `api` for its neighbours' configuration.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn exabgp(root: &Path, namespace: &Namespace, config: &str) -> Result<Self> {
+        let directory = own_directory(root, namespace)?;
+        let [file, process] = ["exabgp.conf", "api"].map(|name| directory.join(name));
+        fs::write(directory.join("commands"), "")?;
+        let shown = directory.display();
+        // A shell takes the standard input away from what it runs in the background.
+        let script = format!(
+            "#!/bin/sh\nexec 3<&0\ncat <&3 >{shown}/received &\n\
+             exec tail -n +1 -f {shown}/commands\n"
+        );
+        fs::write(&process, script)?;
+        fs::set_permissions(&process, Permissions::from_mode(0o700))?;
+        let api = process.display();
+        fs::write(&file, format!("process api {{ run {api}; encoder json; }}\n{config}"))?;
+        let mut command = Command::new("exabgp");
+        command.arg(&file).env("exabgp.log.destination", "stdout");
+        command.env("exabgp.daemon.user", "root").env("exabgp.daemon.drop", "false");
+        command.env("exabgp.api.cli", "false");
+        Self::start(namespace, command, Kind::ExaBgp, directory)
+    }
+
     fn start(
         namespace: &Namespace,
         mut command: Command,
         kind: Kind,
         directory: PathBuf,
     ) -> Result<Self> {
-        let log = fs::File::create(directory.join("log"))?;
+        let log = fs::File::create(directory.join(kind.log()))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = namespace.command(command)?;
         Ok(Self { child, kind, directory })
     }
 
-    /// What the daemon answers to a command.
+    /// What the daemon answers to a command. ExaBGP answers none: it gets the command, and what it
+    /// has received until now is returned, as JSON a line.
     ///
     /// # Errors
     ///
@@ -106,12 +203,35 @@ impl Daemon {
                 command.arg("--vty_socket").arg(&self.directory).args(["-d", "bgpd", "-c", words]);
                 command
             }
+            Kind::GoBgp => {
+                let mut command = Command::new("gobgp");
+                command.args(words.split(' '));
+                command
+            }
+            Kind::OpenBgpd => {
+                let mut command = Command::new("bgpctl");
+                command.arg("-s").arg(self.directory.join("bgpctl")).args(words.split(' '));
+                command
+            }
+            Kind::ExaBgp => {
+                let file = self.directory.join("commands");
+                let mut commands = fs::OpenOptions::new().append(true).open(file)?;
+                if !words.is_empty() {
+                    writeln!(commands, "{words}")?;
+                }
+                let received = fs::read_to_string(self.directory.join("received"));
+                return received.with_context(|| format!("{words}\n{}", self.log()));
+            }
         };
         command.stdin(Stdio::null());
         let ended = run(namespace, command)?;
-        let log = || fs::read_to_string(self.directory.join("log")).unwrap_or_default();
-        ensure!(ended.code == Some(0), "{words}: {ended:?}\n{}", log());
+        ensure!(ended.code == Some(0), "{words}: {ended:?}\n{}", self.log());
         Ok(ended.output)
+    }
+
+    /// What it wrote to its output.
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join(self.kind.log())).unwrap_or_default()
     }
 }
 

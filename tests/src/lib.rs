@@ -2,6 +2,8 @@
 //! interoperation of the running gateway with real peers.
 
 pub mod bgp_lab;
+pub mod bgp_raw;
+pub mod bgp_routers;
 pub mod frames;
 pub mod frames_link;
 pub mod fuzz;

@@ -157,8 +157,17 @@ impl RunLab {
     ///
     /// When there is none.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let id = i32::try_from(self.running()?.id())?;
+        let id = i32::try_from(self.id()?)?;
         Ok(kill(Pid::from_raw(id), signal)?)
+    }
+
+    /// The process id of the gateway.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.running()?.id())
     }
 
     /// Sends `signal`, which must end the gateway, and waits for that.

@@ -17,6 +17,9 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// interval.
 const TIMEOUT: Duration = Duration::from_millis(80);
 
+/// The same for who wants to know of a loss and not of a delay.
+pub const PATIENT: Duration = Duration::from_secs(1);
+
 /// A stream of echo requests.
 pub struct Pings {
     stop: Arc<AtomicBool>,
@@ -31,6 +34,20 @@ impl Pings {
     ///
     /// When no thread can be had.
     pub fn start(namespace: &Namespace, target: Ipv4Addr) -> Result<Self> {
+        Self::start_waiting(namespace, target, TIMEOUT)
+    }
+
+    /// The same, but each reply is waited for so long that a silence shorter than [`PATIENT`] means
+    /// that none was lost.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be had.
+    pub fn start_patient(namespace: &Namespace, target: Ipv4Addr) -> Result<Self> {
+        Self::start_waiting(namespace, target, PATIENT)
+    }
+
+    fn start_waiting(namespace: &Namespace, target: Ipv4Addr, timeout: Duration) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
         let began = Instant::now();
@@ -40,7 +57,7 @@ impl Pings {
             while !ended.load(Ordering::Relaxed) {
                 // One that is late must not be taken for the answer to the next.
                 identifier = identifier.wrapping_add(1);
-                if echo_request(target, identifier, TIMEOUT).is_ok() {
+                if echo_request(target, identifier, timeout).is_ok() {
                     answered.push(Instant::now());
                 }
                 thread::sleep(INTERVAL);

@@ -2,7 +2,6 @@
 //! tenant, and the real gateway between them and the tenants' other VMs.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,8 +10,9 @@ use nvgate::admin::health::HealthState;
 use nvgate::demo::lab::probe::{Service, ping};
 use nvgate::demo::site::SERVICE_PORT;
 use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR, GATEWAY, TAUGHT, THROUGH, bird, established};
-use nvgate_tests::run_lab::{RunLab, binary};
-use nvgate_tests::run_lab_host::{Change, Ended, change, run};
+use nvgate_tests::bgp_routers::{nvgate_bgp, said};
+use nvgate_tests::run_lab::RunLab;
+use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::{
     Peer, PeerPlan, Premises, build, gateway_key, give_vpn, place, reaches,
@@ -241,20 +241,6 @@ fn routers_of_twins_teach_and_learn_with_frr() -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// What `nvgate bgp` does with these words, in the gateway's namespace.
-fn nvgate_bgp(lab: &RunLab, words: &str) -> Result<Ended> {
-    let mut command = Command::new(binary()?);
-    command.arg("bgp").args(words.split(' ')).arg("--config").arg(lab.config());
-    run(&lab.site.gateway, command)
-}
-
-/// What it prints.
-fn said(lab: &RunLab, words: &str) -> Result<String> {
-    let ended = nvgate_bgp(lab, words)?;
-    ensure!(ended.code == Some(0), "nvgate bgp {words}: {ended:?}");
-    Ok(ended.output)
 }
 
 #[test]

@@ -165,7 +165,7 @@ pub(super) fn neighbours(plan: &Plan) -> Neighbours {
 }
 
 /// Whom connections may come from.
-fn remote(peer: &BgpPeerPlan) -> Prefix {
+pub(super) fn remote(peer: &BgpPeerPlan) -> Prefix {
     peer.dynamic.map_or_else(|| Prefix::host(peer.config.remote_address), |dynamic| dynamic.range)
 }
 

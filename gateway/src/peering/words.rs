@@ -1,5 +1,7 @@
 //! What the crate `bgp` has as values, in the words that operators read. Texts of peers are bounded.
 
+use std::time::Duration;
+
 use nvgate_bgp::config::AsnRange;
 use nvgate_bgp::decision::{Barred, Verdict};
 use nvgate_bgp::policy::RuleId;
@@ -16,6 +18,9 @@ use crate::admin::bgp::{AttributesReport, MessageTotals, RuleReport};
 const LIST_MAX: usize = 256;
 /// AS numbers of a path that are shown.
 const PATH_MAX: usize = 512;
+/// How long a NOTIFICATION is still named behind attempts that failed for less telling reasons: who
+/// sent or got one often closes connections unheard for minutes.
+const STILL_TELLING: Duration = Duration::from_secs(300);
 
 pub(super) fn asns(range: AsnRange) -> String {
     let (first, last) = (range.first(), range.last());
@@ -32,7 +37,7 @@ pub(super) const fn messages(counts: &MessageCounts) -> MessageTotals {
     }
 }
 
-/// What ended the last session or attempt, and when.
+/// What ended the last session or attempt, and when; with what a NOTIFICATION said not long before.
 pub(super) fn last_error(peer: &PeerStatus) -> Option<(Instant, String)> {
     let lost = peer.last_closed.map(|(at, closed)| (at, connection(closed).to_owned()));
     let ended = peer.last_down.as_ref().map(|last| (last.at, down(&last.down.reason)));
@@ -41,8 +46,31 @@ pub(super) fn last_error(peer: &PeerStatus) -> Option<(Instant, String)> {
     let received = peer.last_received.as_ref();
     let received =
         received.map(|last| (last.at, format!("the peer ended it: {}", last.notification)));
-    // Of those of one moment a NOTIFICATION says the most.
-    [lost, ended, sent, received].into_iter().flatten().max_by_key(|(at, _)| *at)
+    let told = latest([sent, received]);
+    latest([with_reason(lost, told.clone(), peer.established_at), ended, told])
+}
+
+type Said = Option<(Instant, String)>;
+
+/// Of what was said at one moment the last.
+fn latest<const N: usize>(said: [Said; N]) -> Said {
+    said.into_iter().flatten().max_by_key(|(at, _)| *at)
+}
+
+/// A connection that was lost, with the NOTIFICATION that may be why: none of the same moment, nor
+/// from before a session that stands.
+fn with_reason(lost: Said, told: Said, established_at: Option<Instant>) -> Said {
+    let (at, text) = lost?;
+    let telling = |(then, _): &(Instant, String)| {
+        *then < at && at.since(*then) <= STILL_TELLING && established_at.is_none_or(|up| up < *then)
+    };
+    match told {
+        Some((then, _)) if then == at => None,
+        told => Some(match told.filter(telling) {
+            Some((_, reason)) => (at, format!("{text}; before that {reason}")),
+            None => (at, text),
+        }),
+    }
 }
 
 pub(super) fn down(reason: &DownReason) -> String {
@@ -204,6 +232,24 @@ mod tests {
         let expected = "next hop 10.1.0.10, origin igp, AS path 65010 65011, MED 5, \
                         communities 65010:1, originator 10.1.0.9";
         assert_eq!(attributes(&of).to_string(), expected);
+    }
+
+    #[test]
+    fn a_lost_connection_is_shown_with_the_notification_that_came_before_it() {
+        let at = |secs| Instant::default() + Duration::from_secs(secs);
+        let said = |secs: u64, text: &str| Some((at(secs), text.to_owned()));
+        let told = || said(100, "the peer ended it: role mismatch");
+        let lost = |secs| said(secs, "lost");
+        let both = "lost; before that the peer ended it: role mismatch";
+        assert_eq!(with_reason(lost(101), told(), None), said(101, both));
+        assert_eq!(with_reason(lost(400), told(), Some(at(99))), said(400, both));
+        assert_eq!(with_reason(lost(401), told(), None), lost(401), "long ago");
+        assert_eq!(with_reason(lost(99), told(), None), lost(99), "it came later");
+        assert_eq!(with_reason(lost(100), told(), None), None, "it says more");
+        assert_eq!(with_reason(lost(102), told(), Some(at(101))), lost(102), "of another session");
+        assert_eq!(with_reason(lost(101), None, None), lost(101));
+        assert_eq!(with_reason(None, told(), None), None);
+        assert_eq!(latest([told(), lost(101), None]), lost(101));
     }
 
     #[test]
