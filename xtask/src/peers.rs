@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::stages::target_directory;
 
 /// A program that tests run, and the Debian package it comes in.
-const PEERS: [(&str, &str); 14] = [
+const PEERS: [(&str, &str); 16] = [
     ("ovs-vswitchd", "openvswitch-switch"),
     ("tshark", "tshark"),
     ("iperf3", "iperf3"),
@@ -28,6 +28,8 @@ const PEERS: [(&str, &str); 14] = [
     ("wireguard-go", "wireguard-go"),
     ("bird", "bird2"),
     ("vtysh", "frr"),
+    ("gobgpd", "gobgpd"),
+    ("bgpctl", "openbgpd"),
 ];
 
 /// A WireGuard program that no distribution has, and its version on crates.io. It is built once,
