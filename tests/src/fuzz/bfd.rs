@@ -49,7 +49,7 @@ impl Watched {
         ] {
             opened.expect("a table with room");
         }
-        watched.pass(Duration::from_secs(10));
+        watched.pass(Duration::from_secs(5));
         assert_eq!(watched.status(HERE).state, State::Up);
         watched
     }
@@ -150,7 +150,7 @@ pub fn run(data: &[u8]) {
         }
     }
     // Whatever a stranger asked for in the neighbour's name, the neighbour's own packets go on.
-    watched.pass(Duration::from_secs(60));
+    watched.pass(Duration::from_secs(20));
     assert_eq!(watched.status(HERE).state, State::Up);
     assert_eq!((watched.here.len(), watched.there.len()), (2, 1));
 }
