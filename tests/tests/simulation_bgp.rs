@@ -6,7 +6,7 @@ use nvgate_tests::scenario::bgp::Scenario;
 use nvgate_tests::seeds::play_all;
 
 /// Scenarios unless `NVGATE_SCENARIOS` says otherwise; odd seeds have two workers.
-const SCENARIOS: u64 = 400;
+const SCENARIOS: u64 = 150;
 
 #[test]
 fn domains_forward_and_tell_what_their_routers_tell_now_whatever_the_order() {

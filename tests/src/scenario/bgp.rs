@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use nvgate::io::packet::Waker;
-use nvgate::peering::{LearntBox, Peering, Questions, Ties};
-use nvgate::snapshot::{LearnedRoute, LearnedRoutes};
+use nvgate::peering::{Learnt, LearntBox, Peering, Questions, Ties};
+use nvgate::snapshot::LearnedRoute;
 use nvgate_bgp::{AsPath, Attributes, Community, Origin};
 use nvgate_deploy::plan::Plan;
 use nvgate_model::{Asn, Instant, Prefix, RoutingDomainId};
@@ -47,7 +47,7 @@ pub struct Scenario {
     published: Arc<ArcSwap<Plan>>,
     learnt: Arc<LearntBox>,
     /// What each domain was taught, as control has it.
-    learned: BTreeMap<RoutingDomainId, Arc<LearnedRoutes>>,
+    learned: BTreeMap<RoutingDomainId, BTreeMap<Prefix, LearnedRoute>>,
     _questions: Questions,
     tenants: Vec<Tenant>,
     steps: String,
@@ -74,10 +74,12 @@ impl Scenario {
         let ties = Ties {
             plan: Arc::clone(&published),
             learnt: Arc::clone(&learnt),
-            peers: Arc::default(),
+            shown: Arc::default(),
             asked,
+            workers: Vec::new(),
         };
         let peering = Peering::new(ties, Instant(1_000_000_000), seed);
+        let peering = peering.expect("a file descriptor");
         let workers = 1 + (seed % 2) as u16;
         let mut here = Neighbourhood::with(&first, workers, peering);
         for tenant in &tenants {
@@ -194,9 +196,9 @@ impl Scenario {
         let end = self.here.rig.now + duration;
         for _ in 0..MOMENTS {
             self.here.carry();
-            let learnt = self.learnt.take();
+            let (learnt, _) = self.learnt.take();
             if !learnt.is_empty() {
-                self.learned.extend(learnt.iter().cloned());
+                self.note_learnt(&learnt);
                 self.here.rig.learn_all(learnt);
                 continue;
             }
@@ -210,6 +212,19 @@ impl Scenario {
             self.here.rig.advance(due.since(now));
         }
         panic!("something is due for ever");
+    }
+
+    fn note_learnt(&mut self, learnt: &[Learnt]) {
+        for (domain, changes) in learnt {
+            let known = self.learned.entry(*domain).or_default();
+            if changes.anew {
+                known.clear();
+            }
+            for (prefix, route) in &changes.routes {
+                known.remove(prefix);
+                known.extend(route.iter().map(|route| (*prefix, route.clone())));
+            }
+        }
     }
 
     /// Compares everything with the model.
@@ -227,7 +242,7 @@ impl Scenario {
             let up: Vec<bool> = routers.iter().map(BgpRouter::is_up).collect();
             let Outcome { fib, told } = tenant.model(&up).outcome();
             let learned = self.learned.get(&domain(tenant.number));
-            let learned = learned.map(|routes| next_hops(routes)).unwrap_or_default();
+            let learned = learned.map(next_hops).unwrap_or_default();
             if learned != fib {
                 let number = tenant.number;
                 return Err(format!("tenant {number} forwards by {learned:#?}\nnot by {fib:#?}"));
@@ -290,7 +305,7 @@ fn mac_of(address: IpAddr) -> Option<nvgate_model::MacAddress> {
     })
 }
 
-fn next_hops(routes: &LearnedRoutes) -> BTreeMap<Prefix, BTreeSet<IpAddr>> {
+fn next_hops(routes: &BTreeMap<Prefix, LearnedRoute>) -> BTreeMap<Prefix, BTreeSet<IpAddr>> {
     let hops = |route: &LearnedRoute| match route {
         LearnedRoute::Via(hops) => hops.iter().copied().collect(),
         LearnedRoute::Discard => BTreeSet::new(),
