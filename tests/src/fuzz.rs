@@ -2,8 +2,11 @@
 //! that does not hold panics. The fuzzer itself is the crate in `fuzz/`, outside the workspace;
 //! here the same code is compiled, linted and run over its seeds like every other test.
 
+pub mod bfd;
+pub mod bgp;
 pub mod frames;
 pub mod headers;
+pub mod speaker;
 pub mod tunnel;
 pub mod yaml;
 
@@ -20,9 +23,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 7] = [
+    Target { name: "bfd", run: bfd::run, seeds: bfd::seeds },
+    Target { name: "bgp", run: bgp::run, seeds: bgp::seeds },
     Target { name: "frames", run: frames::run, seeds: frames::seeds },
     Target { name: "headers", run: headers::run, seeds: headers::seeds },
+    Target { name: "speaker", run: speaker::run, seeds: speaker::seeds },
     Target { name: "tunnel", run: tunnel::run, seeds: tunnel::seeds },
     Target { name: "yaml", run: yaml::run, seeds: yaml::seeds },
 ];

@@ -2,12 +2,14 @@
 //! interoperation of the running gateway with real peers.
 
 pub mod bgp_lab;
+pub mod bgp_peers;
 pub mod bgp_raw;
 pub mod bgp_routers;
 pub mod frames;
 pub mod frames_link;
 pub mod fuzz;
 pub mod model;
+pub mod model_bgp;
 pub mod model_nat;
 pub mod oracle;
 pub mod oracle_errors;
@@ -17,6 +19,7 @@ pub mod ovs_http;
 pub mod ovs_lab;
 pub mod ovs_topology;
 pub mod rig;
+pub mod rig_bgp;
 pub mod rig_claims;
 pub mod rig_endpoint;
 pub mod rig_plan;

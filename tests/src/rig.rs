@@ -11,6 +11,7 @@ use nvgate::dispatch::{DispatcherConfig, ResolveRequest};
 use nvgate::endpoint::{Application, Driver};
 use nvgate::io::sim::{SimRx, SimTx};
 use nvgate::io::{Capabilities, PortRole, Rx, Tx};
+use nvgate::peering::Learnt;
 use nvgate::snapshot::{LearnedChanges, LearnedRoute, Snapshot, SnapshotBuilder};
 use nvgate::worker::endpoint_ring::{EndpointEnd, pair};
 use nvgate::worker::handoff::mesh;
@@ -259,7 +260,16 @@ impl Rig {
             (text.parse().expect("a prefix"), Some(LearnedRoute::Via((*hops).into())))
         });
         let domain = self.plan.tenants[tenant].routing_domain;
-        self.builder.learn(domain, LearnedChanges { anew: true, routes: routes.collect() });
+        let changes = LearnedChanges { anew: true, routes: routes.collect() };
+        self.learn_all([(domain, changes)]);
+    }
+
+    /// Publishes a snapshot with what neighbours of these domains taught and took back, as control
+    /// does.
+    pub fn learn_all(&mut self, learnt: impl IntoIterator<Item = Learnt>) {
+        for (domain, changes) in learnt {
+            self.builder.learn(domain, changes);
+        }
         let snapshot = self.builder.relearned(&self.published.load());
         self.publish(snapshot);
     }

@@ -106,6 +106,18 @@ pub enum Seat {
     Site(usize),
 }
 
+/// Who exchanges packets with the gateway's endpoints.
+pub trait Neighbour {
+    /// Where it is.
+    fn seat(&self) -> &Seat;
+
+    /// Takes a packet.
+    fn handle(&mut self, now: Instant, packet: &[u8]);
+
+    /// Does what is due, reads what came, and takes what it sends.
+    fn poll(&mut self, now: Instant) -> Vec<Vec<u8>>;
+}
+
 /// A tenant's router with TCP of its own.
 #[derive(Debug)]
 pub struct Router {
@@ -145,17 +157,21 @@ impl Router {
         let (events, received, sent, arrived) = Default::default();
         Self { seat, address, endpoints, events, received, sent, arrived }
     }
+}
 
-    /// Takes a packet.
-    pub fn handle(&mut self, now: Instant, packet: &[u8]) {
+impl Neighbour for Router {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    fn handle(&mut self, now: Instant, packet: &[u8]) {
         let ttl = if packet[0] >> 4 == 4 { packet[8] } else { packet[7] };
         self.arrived.push(packet.to_vec());
         // What it refuses it counts.
         let _ = self.endpoints.handle_packet(now, HERE, packet, ttl);
     }
 
-    /// Does what is due, reads what came, and takes what it sends.
-    pub fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
+    fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
         if self.endpoints.poll_timeout().is_some_and(|due| due <= now) {
             self.endpoints.handle_timeout(now);
         }
@@ -179,15 +195,15 @@ impl Router {
     }
 }
 
-/// A gateway whose endpoints echo, and routers.
+/// A gateway with an application on its endpoints, and routers.
 #[derive(Debug)]
-pub struct Neighbourhood {
+pub struct Neighbourhood<A = Echo, R = Router> {
     /// The gateway.
     pub rig: Rig,
     /// What runs its endpoints.
-    pub driver: Driver<Echo>,
+    pub driver: Driver<A>,
     /// The routers.
-    pub routers: Vec<Router>,
+    pub routers: Vec<R>,
     /// The other ends of tunnels.
     pub sites: Vec<SitePeer>,
     /// Of so many inner packets one is lost, and another waits for the next round; 0 for none.
@@ -197,15 +213,23 @@ pub struct Neighbourhood {
 }
 
 impl Neighbourhood {
-    /// A gateway for `plan`, whose peers all have these options.
+    /// A gateway for `plan` whose endpoints echo, and whose peers all have these options.
     #[must_use]
     pub fn new(plan: &Plan, workers: u16, options: PeerOptions) -> Self {
+        Self::with(plan, workers, Echo::new(options))
+    }
+}
+
+impl<A: Application, R: Neighbour> Neighbourhood<A, R> {
+    /// A gateway for `plan` with this application.
+    #[must_use]
+    pub fn with(plan: &Plan, workers: u16, application: A) -> Self {
         let settings = RigOptions { workers, endpoints: true, ..RigOptions::default() };
         let mut rig = Rig::with(plan, &settings);
         rig.run();
         rig.advance(Duration::from_secs(3));
         rig.take(PortRole::FrontEnd);
-        let driver = rig.drive(Echo::new(options));
+        let driver = rig.drive(application);
         let (routers, sites, held) = Default::default();
         let mut this = Self { rig, driver, routers, sites, one_lost_of: 0, random: 1, held };
         this.carry();
@@ -224,7 +248,7 @@ impl Neighbourhood {
     /// The rig's queue is full.
     pub fn send(&mut self, from: usize, packet: &[u8]) {
         let worker = packet.iter().fold(0_usize, |sum, &byte| sum * 31 % 1009 + usize::from(byte));
-        match &self.routers[from].seat {
+        match self.routers[from].seat() {
             Seat::Overlay(station) => {
                 let frame = overlay_frame(station, packet).bytes();
                 self.rig.inject(PortRole::Fabric, worker, &frame, Offload::default());
@@ -284,7 +308,7 @@ impl Neighbourhood {
             if self.lost() {
                 continue;
             }
-            let to = self.routers.iter_mut().find(|router| match &router.seat {
+            let to = self.routers.iter_mut().find(|router| match router.seat() {
                 Seat::Overlay(station) => {
                     nvgre.vsid == vsid(station.tenant, station.subnet)
                         && nvgre.inner.destination == station.mac()
@@ -305,7 +329,7 @@ impl Neighbourhood {
                     continue;
                 }
                 let behind =
-                    |router: &&mut Router| matches!(router.seat, Seat::Site(site) if site == at);
+                    |router: &&mut R| matches!(router.seat(), Seat::Site(site) if *site == at);
                 for router in self.routers.iter_mut().filter(behind) {
                     router.handle(self.rig.now, &packet);
                 }
@@ -321,7 +345,9 @@ impl Neighbourhood {
             self.carry();
         }
     }
+}
 
+impl<A: Application> Neighbourhood<A> {
     /// Connects a router to port 179 of an own address.
     ///
     /// # Panics

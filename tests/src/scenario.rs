@@ -2,6 +2,7 @@
 //! network that loses, repeats and reorders, a clock that jumps, reloads; the model beside it and
 //! the oracles after every step. The same seed does the same, always.
 
+pub mod bgp;
 pub mod sites;
 mod traffic;
 

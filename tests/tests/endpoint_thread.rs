@@ -14,7 +14,7 @@ use nvgate::worker::Published;
 use nvgate::worker::endpoint_ring::pair;
 use nvgate_model::DomainSlot;
 use nvgate_tests::rig_claims::{two_tenants, web};
-use nvgate_tests::rig_endpoint::{Echo, HERE, Router, Seat};
+use nvgate_tests::rig_endpoint::{Echo, HERE, Neighbour, Router, Seat};
 use nvgate_tests::rig_plan::{WEB, customer, host, plan};
 
 const LIMIT: Duration = Duration::from_secs(10);

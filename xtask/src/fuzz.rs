@@ -34,10 +34,16 @@ const SHOWN_LINES: usize = 40;
 /// The targets in `fuzz/fuzz_targets`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Target {
+    /// BFD packets to a session that is Up.
+    Bfd,
+    /// BGP messages, decoded and encoded again.
+    Bgp,
     /// Frames into a whole gateway.
     Frames,
     /// Parsers of packets, and changes to packets.
     Headers,
+    /// A BGP peer with an established session that sends anything.
+    Speaker,
     /// A tunnel, its peer, and a stranger between them.
     Tunnel,
     /// Configuration files.
@@ -47,8 +53,11 @@ pub enum Target {
 impl Target {
     const fn name(self) -> &'static str {
         match self {
+            Self::Bfd => "bfd",
+            Self::Bgp => "bgp",
             Self::Frames => "frames",
             Self::Headers => "headers",
+            Self::Speaker => "speaker",
             Self::Tunnel => "tunnel",
             Self::Yaml => "yaml",
         }
@@ -90,6 +99,8 @@ fn fuzz(target: Target, binaries: &Path, directory: &Path, seconds: u32) -> Resu
     for made in [&corpus, &findings] {
         fs::create_dir_all(made).with_context(|| format!("making {}", made.display()))?;
     }
+    // The first directory gets what is new, the other one is only read.
+    let committed = Path::new("fuzz/corpus").join(name);
     let log = directory.join(format!("{name}.log"));
     let output = fs::File::create(&log).with_context(|| format!("writing {}", log.display()))?;
     let status = Command::new(binaries.join(name))
@@ -100,6 +111,7 @@ fn fuzz(target: Target, binaries: &Path, directory: &Path, seconds: u32) -> Resu
         .arg(format!("-artifact_prefix={}/", findings.display()))
         .arg("-print_final_stats=1")
         .arg(&corpus)
+        .args(committed.is_dir().then_some(committed))
         .env(SEEDS, &corpus)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

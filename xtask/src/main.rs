@@ -59,6 +59,20 @@ enum Command {
         #[arg(long, default_value_t = 4)]
         streams: u32,
     },
+    /// Measures a full BGP table against BIRD, FRR, GoBGP and OpenBGPD (root on Debian).
+    BenchBgp {
+        /// Interleaved rounds.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Routes.
+        #[arg(long, default_value_t = 1_000_000)]
+        routes: u32,
+        /// Routes that share a set of attributes, on average.
+        #[arg(long, default_value_t = 6)]
+        share: u32,
+        /// Only these contenders, by how their names begin.
+        contenders: Vec<String>,
+    },
     /// Runs the coverage-guided fuzz targets, which `test` does not.
     ///
     /// Ends with failure at the first finding of a target, and with the command that replays it.
@@ -91,6 +105,10 @@ fn main() -> Result<ExitCode> {
         Command::BenchVpn { rounds, seconds, streams } => {
             println!("{}", peers::install()?);
             stages::bench_vpn([rounds, seconds, streams])?
+        }
+        Command::BenchBgp { rounds, routes, share, contenders } => {
+            println!("{}", peers::install()?);
+            stages::bench_bgp([rounds, routes, share], &contenders)?
         }
         Command::Fuzz { target, seconds, replay } => fuzz::run(target, seconds, replay.as_deref())?,
         Command::Deny => stages::deny()?,

@@ -95,6 +95,16 @@ pub fn bench_vpn(numbers: [u32; 3]) -> Result<bool> {
     Ok(command.status().context("running cargo bench")?.success())
 }
 
+/// Measures a full BGP table in the release build: rounds, routes and how many share attributes;
+/// of these contenders, or all.
+pub fn bench_bgp(numbers: [u32; 3], contenders: &[String]) -> Result<bool> {
+    let bench = ["--package", "nvgate-tests", "--bench", "bgp_table"];
+    let mut command = cargo(&["bench", "--locked"]);
+    command.args(bench).arg("--").args(numbers.map(|number| number.to_string())).args(contenders);
+    command.env("PATH", peers::search_path()?).env(REQUIRE_PEERS, "1");
+    Ok(command.status().context("running cargo bench")?.success())
+}
+
 /// Runs cargo-deny over the workspace.
 pub fn deny() -> Result<bool> {
     if !has_cargo_command("deny") {

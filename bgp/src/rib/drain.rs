@@ -141,9 +141,8 @@ impl Group {
         next: u32,
         slice: &mut Slice,
     ) -> u32 {
-        let from = (next as usize).min(self.outs.len());
         let mut walked = next;
-        for (out, slot) in self.outs[from..].iter().zip(next..).take(SCAN_MAX) {
+        for (out, slot) in self.outs.iter_from(next as usize).zip(next..).take(SCAN_MAX) {
             if slice.announce.len() == SLICE_MAX {
                 break;
             }

@@ -17,6 +17,10 @@ use crate::decision::Verdict;
 use crate::family::Family;
 use crate::nlri::{Nlri, PathId};
 
+/// Routes whose prefixes are looked up before the first of them is dealt with: memory is slow, and
+/// fetched for several at once.
+pub(super) const TOGETHER: usize = 16;
+
 /// The most paths that a peer may announce for one prefix (RFC 7911 sets no bound).
 pub const PATHS_MAX: usize = 32;
 
@@ -84,17 +88,26 @@ impl<N: Network> FamilyTable<N> {
         }
     }
 
+    /// The prefixes of at most [`TOGETHER`] routes, of those that are known.
+    pub(super) fn find_all(&self, routes: &[Nlri]) -> [Option<PrefixIndex<N>>; TOGETHER] {
+        let mut found = [None; TOGETHER];
+        for (found, nlri) in found.iter_mut().zip(routes) {
+            *found = self.prefixes.find(nlri.prefix);
+        }
+        found
+    }
+
     /// Stores a route in place of what the peer announced before for the same prefix and path. The
-    /// table takes references of its own.
+    /// table takes references of its own. With the route comes its prefix, if it is known already.
     pub(super) fn store(
         &mut self,
         shared: &mut Shared,
         peer: PeerSlot,
-        nlri: Nlri,
+        (nlri, found): (Nlri, Option<PrefixIndex<N>>),
         offer: Offer,
         now_secs: u32,
     ) -> Result<(), Refused> {
-        let found = self.prefixes.find(nlri.prefix);
+        let found = found.or_else(|| self.prefixes.find(nlri.prefix));
         if let Some(prefix) = found {
             let (known, paths) = self.route_of(prefix, peer, nlri.path_id);
             if let Some(route) = known {
@@ -120,8 +133,14 @@ impl<N: Network> FamilyTable<N> {
     }
 
     /// Removes the peer's route; true if there was one.
-    pub(super) fn withdraw(&mut self, shared: &mut Shared, peer: PeerSlot, nlri: Nlri) -> bool {
-        let Some(prefix) = self.prefixes.find(nlri.prefix) else { return false };
+    pub(super) fn withdraw(
+        &mut self,
+        shared: &mut Shared,
+        peer: PeerSlot,
+        (nlri, found): (Nlri, Option<PrefixIndex<N>>),
+    ) -> bool {
+        let found = found.or_else(|| self.prefixes.find(nlri.prefix));
+        let Some(prefix) = found else { return false };
         let (Some(gone), _) = self.route_of(prefix, peer, nlri.path_id) else { return false };
         self.remove_routes(shared, prefix, |_, index, _| index == gone);
         true

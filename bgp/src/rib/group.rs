@@ -6,11 +6,11 @@
 //! what a member misses it misses once. A group belongs to one family.
 
 use super::attributes::{Arena, AttributesId};
+use super::chunked::Chunked;
 use super::journal::{Absent, COMPACTION_MIN, Entry, Journal, Position};
 use super::member::Member;
 use super::paths::Paths;
 use super::peers::{PeerKind, PeerSlot};
-use super::slab::reserve_one;
 use super::sweep::Lap;
 use crate::family::Family;
 
@@ -93,7 +93,7 @@ pub(super) enum Held {
 /// One update group.
 pub(super) struct Group {
     pub(super) facts: GroupFacts,
-    pub(super) outs: Vec<Out>,
+    pub(super) outs: Chunked<Out>,
     /// With ADD-PATH: what each slot stands for.
     pub(super) paths: Option<Paths>,
     pub(super) journal: Journal,
@@ -120,7 +120,7 @@ impl Group {
     pub(super) fn new(facts: GroupFacts, building: Lap) -> Self {
         Self {
             facts,
-            outs: Vec::new(),
+            outs: Chunked::new(),
             paths: (facts.paths != PathsOut::Best).then(Paths::default),
             journal: Journal::new(),
             members: Vec::new(),
@@ -136,7 +136,7 @@ impl Group {
 
     /// A group of the same state with these of its members, for whom something changes from now on.
     pub(super) fn split(&mut self, peers: &[PeerSlot], arena: &mut Arena) -> Self {
-        for out in &self.outs {
+        for out in self.outs.iter() {
             out.attributes.map(|id| arena.retain(id));
         }
         let mut peers = peers.to_vec();
@@ -226,7 +226,6 @@ impl Group {
     fn put(&mut self, slot: u32, out: Out) {
         let place = slot as usize;
         while self.outs.len() <= place {
-            reserve_one(&mut self.outs);
             self.outs.push(Out::default());
         }
         self.outs[place] = out;
@@ -303,7 +302,7 @@ impl Group {
 
     /// The bytes allocated.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.outs.capacity() * size_of::<Out>()
+        self.outs.heap_bytes()
             + self.paths.as_ref().map_or(0, Paths::heap_bytes)
             + self.journal.heap_bytes()
             + self.members.capacity() * size_of::<Member>()

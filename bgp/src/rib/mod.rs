@@ -12,6 +12,7 @@
 
 mod attributes;
 mod change;
+mod chunked;
 mod decide;
 mod drain;
 mod export;

@@ -1,8 +1,10 @@
-//! Values that keep their number as long as they live, in one vector.
+//! Values that keep their number as long as they live.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
+
+use super::chunked::Chunked;
 
 /// The number of a value in a [`Slab`] of `T`; an option of it takes four bytes too.
 pub(super) struct Index<T> {
@@ -11,10 +13,10 @@ pub(super) struct Index<T> {
     of: PhantomData<fn() -> T>,
 }
 
-/// A vector with places that were given back. What a free place holds is the owner's.
+/// Places of which some were given back. What a free place holds is the owner's.
 pub(super) struct Slab<T> {
-    values: Vec<T>,
-    free: Vec<Index<T>>,
+    values: Chunked<T>,
+    free: Chunked<Index<T>>,
 }
 
 /// Below this nothing is given back to the allocator.
@@ -56,7 +58,7 @@ impl<T> fmt::Debug for Index<T> {
 
 impl<T> Slab<T> {
     pub(super) const fn new() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
+        Self { values: Chunked::new(), free: Chunked::new() }
     }
 
     pub(super) fn insert(&mut self, value: T) -> Index<T> {
@@ -64,7 +66,6 @@ impl<T> Slab<T> {
             self.values[index.place()] = value;
             return index;
         }
-        reserve_one(&mut self.values);
         self.values.push(value);
         Index::new(self.values.len() - 1)
     }
@@ -96,14 +97,7 @@ impl<T> Slab<T> {
 
     /// The bytes allocated.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<T>() + self.free.capacity() * size_of::<Index<T>>()
-    }
-}
-
-/// Makes room for one more, a quarter at a time: a million routes are not to pay for two.
-pub(super) fn reserve_one<T>(values: &mut Vec<T>) {
-    if values.len() == values.capacity() {
-        values.reserve_exact((values.len() / 4).max(4));
+        self.values.heap_bytes() + self.free.heap_bytes()
     }
 }
 
@@ -132,7 +126,7 @@ mod tests {
         assert_eq!((slab.len(), slab.places(), slab[indices[7]]), (100, 100, 7));
         assert_eq!(slab.remove(indices[7], 0), 7);
         assert_eq!(slab.insert(8), indices[7]);
-        assert!(slab.heap_bytes() <= 125 * 4 + 4 * 4);
+        assert!(slab.heap_bytes() <= 125 * 4 + 4 * 4 + 2 * 4 * 24);
         for index in indices {
             slab.remove(index, 0);
         }

@@ -7,7 +7,7 @@ use nvgate_model::{Instant, Prefix};
 use super::attributes::Arena;
 use super::change::RouteChange;
 use super::drain::{Drained, UpdateSink};
-use super::family_table::{FamilyTable, Shared};
+use super::family_table::{FamilyTable, Shared, TOGETHER};
 use super::group::{Group, GroupFacts, GroupIndex, PathsOut, TooManyGroups};
 use super::hash::Seed;
 use super::import::ImportMemo;
@@ -248,23 +248,25 @@ impl Table {
         let received = self.shared.arena.intern_within(attributes, limit);
         let mut memo = ImportMemo::default();
         let now_secs = seconds(now);
-        for nlri in routes {
-            let stored = received.ok_or(Refused::TableBytes).and_then(|received| {
-                let import = memo.import(&mut self.shared, policies, peer, nlri.prefix, received);
-                let offer = Offer { received, import };
-                for_family!(self, nlri.family(), |table| {
-                    table.store(&mut self.shared, peer, nlri, offer, now_secs)
-                })
-            });
-            match stored {
-                Ok(()) => announced.stored += 1,
-                Err(refused) => {
-                    self.withdraw(peer, nlri);
-                    announced.refused += 1;
-                    announced.cause.get_or_insert(refused);
+        let shared = &mut self.shared;
+        in_batches(routes, |batch| {
+            for_family!(self, batch[0].family(), |table| {
+                for nlri in batch.iter().copied().zip(table.find_all(batch)) {
+                    let stored = received.ok_or(Refused::TableBytes).and_then(|received| {
+                        let import = memo.import(shared, policies, peer, nlri.0.prefix, received);
+                        table.store(shared, peer, nlri, Offer { received, import }, now_secs)
+                    });
+                    match stored {
+                        Ok(()) => announced.stored += 1,
+                        Err(refused) => {
+                            table.withdraw(shared, peer, nlri);
+                            announced.refused += 1;
+                            announced.cause.get_or_insert(refused);
+                        }
+                    }
                 }
-            }
-        }
+            });
+        });
         memo.forget(&mut self.shared);
         received.into_iter().for_each(|id| self.shared.arena.release(id));
         announced
@@ -273,7 +275,28 @@ impl Table {
     /// Removes a route of the peer; true if there was one (RFC 4271 section 3.1, RFC 7911 section 5:
     /// what is not known is ignored).
     pub fn withdraw(&mut self, peer: PeerSlot, nlri: Nlri) -> bool {
-        for_family!(self, nlri.family(), |table| table.withdraw(&mut self.shared, peer, nlri))
+        for_family!(self, nlri.family(), |table| {
+            table.withdraw(&mut self.shared, peer, (nlri, None))
+        })
+    }
+
+    /// Removes these routes of the peer, as [`withdraw`](Self::withdraw) does, and says how many were
+    /// named.
+    pub fn withdraw_all(
+        &mut self,
+        peer: PeerSlot,
+        routes: impl IntoIterator<Item = Nlri>,
+    ) -> usize {
+        let mut named = 0;
+        in_batches(routes, |batch| {
+            named += batch.len();
+            for_family!(self, batch[0].family(), |table| {
+                for nlri in batch.iter().copied().zip(table.find_all(batch)) {
+                    table.withdraw(&mut self.shared, peer, nlri);
+                }
+            });
+        });
+        named
     }
 
     /// Originates a route, or replaces it. Export is told `origination`.
@@ -296,7 +319,7 @@ impl Table {
         let offer = Offer { received, import };
         let nlri = Nlri::from(prefix);
         let stored = for_family!(self, nlri.family(), |table| {
-            table.store(&mut self.shared, PeerSlot::LOCAL, nlri, offer, seconds(now))
+            table.store(&mut self.shared, PeerSlot::LOCAL, (nlri, None), offer, seconds(now))
         });
         self.shared.arena.release(received);
         stored
@@ -556,4 +579,21 @@ impl Table {
 /// Seconds since the gateway started, for 136 years.
 fn seconds(now: Instant) -> u32 {
     u32::try_from(now.0 / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+/// Gives routes in batches of one family, in their order.
+fn in_batches(routes: impl IntoIterator<Item = Nlri>, mut each: impl FnMut(&[Nlri])) {
+    let mut batch = [Nlri::from(Prefix::DEFAULT_V4); TOGETHER];
+    let mut count = 0;
+    for nlri in routes {
+        if count == TOGETHER || count > 0 && batch[0].family() != nlri.family() {
+            each(&batch[..count]);
+            count = 0;
+        }
+        batch[count] = nlri;
+        count += 1;
+    }
+    if count > 0 {
+        each(&batch[..count]);
+    }
 }

@@ -100,10 +100,7 @@ impl Intake {
     ) -> Taken {
         let mut taken = Taken { end_of_rib: update.end_of_rib(), ..Taken::default() };
         self.note_defects(update);
-        for nlri in update.withdrawn() {
-            table.withdraw(slot, nlri);
-            taken.routes += 1;
-        }
+        taken.routes += table.withdraw_all(slot, update.withdrawn()) as i64;
         for group in update.announced() {
             let announced = table.announce(slot, group.attributes, group.routes, now, policies);
             taken.routes += (announced.stored + announced.refused) as i64;

@@ -9,6 +9,8 @@ mod arbitrary;
 mod attribute;
 mod block;
 mod capability;
+#[cfg(test)]
+mod crosscheck;
 mod exercise;
 mod header;
 mod multiprotocol;

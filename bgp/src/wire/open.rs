@@ -204,21 +204,21 @@ pub(super) fn decode(body: &[u8]) -> Result<Open, SessionReset> {
     Ok(open)
 }
 
-/// The AS by the capability, which the two octets must agree with; AS_TRANS is nobody's AS.
+/// The AS by the capability, which the two octets and others like it must agree with; AS_TRANS is
+/// nobody's AS.
 fn agreed_asn(open: &Open) -> Result<Asn, SessionReset> {
+    let is_nobodys = |asn| asn == Asn::ZERO || asn == Asn::TRANS;
+    let wrong = || reset(NotificationReason::BadPeerAs, &[]);
     let mut asn = open.asn;
     for capability in &open.capabilities {
         if let Capability::FourOctetAsn(four) = capability {
-            if open.asn != *four && open.asn != Asn::TRANS {
-                return Err(reset(NotificationReason::BadPeerAs, &[]));
+            if is_nobodys(*four) || asn != *four && asn != Asn::TRANS {
+                return Err(wrong());
             }
             asn = *four;
         }
     }
-    if asn == Asn::ZERO || asn == Asn::TRANS {
-        return Err(reset(NotificationReason::BadPeerAs, &[]));
-    }
-    Ok(asn)
+    if is_nobodys(asn) { Err(wrong()) } else { Ok(asn) }
 }
 
 /// Optional parameters with lengths of one octet, or of two (RFC 9072 section 2). They must fill

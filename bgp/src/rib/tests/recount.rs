@@ -113,7 +113,7 @@ impl<N: Network> FamilyTable<N> {
             let announced = group.outs.iter().filter(|out| out.attributes.is_some()).count();
             assert_eq!(group.announced, announced);
         }
-        for out in self.groups.iter().flatten().flat_map(|group| &group.outs) {
+        for out in self.groups.iter().flatten().flat_map(|group| group.outs.iter()) {
             if let Some(id) = out.attributes {
                 counted.references.entry(id.place()).or_default().0 += 1;
             }

@@ -140,6 +140,12 @@ fn the_as_and_its_capability_agree_or_the_first_is_as_trans() {
     {
         assert_eq!(with(field, four), Err(NotificationReason::BadPeerAs), "{field} {four}");
     }
+    for first in [131_073_u32, 23_456] {
+        let [a, b, c, d] = first.to_be_bytes();
+        let mut two = body(&[2, 12, 65, 4, a, b, c, d, 65, 4, 0, 0, 0xFB, 0xF0]);
+        two[1..3].copy_from_slice(&23_456_u16.to_be_bytes());
+        assert_eq!(received(&two), Err(NotificationReason::BadPeerAs), "{first}");
+    }
 }
 
 #[test]
