@@ -3,7 +3,7 @@
 //! told. Naive on purpose, and without a line of the speaker's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nvgate_model::Prefix;
 
@@ -70,6 +70,8 @@ pub struct RouterModel {
     pub asn: u32,
     /// The gateway's address on the session.
     pub local: Ipv4Addr,
+    /// The gateway's IPv6 address next to it.
+    pub local_ipv6: Ipv6Addr,
     /// Whether its session stands.
     pub up: bool,
     /// Whether it may teach a default route.
@@ -108,8 +110,6 @@ pub struct DomainModel {
     pub reachable: BTreeSet<IpAddr>,
     /// The gateway's own addresses.
     pub gateways: BTreeSet<IpAddr>,
-    /// The next hop of IPv6 routes that the gateway names as its own.
-    pub own_ipv6: IpAddr,
     /// Whether MEDs of different neighbours compare.
     pub always_med: bool,
     /// Routes used side by side.
@@ -300,7 +300,7 @@ impl DomainModel {
         if external || teacher.is_none() {
             telling.next_hop = match prefix.is_ipv4() {
                 true => router.local.into(),
-                false => self.own_ipv6,
+                false => router.local_ipv6.into(),
             };
         }
         Some(telling)

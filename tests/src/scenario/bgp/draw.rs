@@ -172,9 +172,9 @@ impl Tenant {
             present: true,
             spare: random.chance(50),
             announce_static: random.chance(50),
-            always_med: false,
-            multipath: 1,
-            alike: Alike::Path,
+            always_med: random.chance(40),
+            multipath: 1 + random.below(3) as u8,
+            alike: random.pick(&[Alike::Path, Alike::Neighbour, Alike::Length]),
             routers: (0..ROUTERS).map(|_| RouterPlan::new(random)).collect(),
         }
     }
