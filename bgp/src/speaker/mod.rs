@@ -24,6 +24,7 @@ mod commands;
 mod config;
 mod event;
 mod intake;
+mod monitor;
 mod origins;
 mod peer;
 mod policies;
@@ -48,12 +49,14 @@ pub use config::{
 };
 pub use event::{BfdState, Clear, Event, LastDown, PeerIndex, PrefixCount, Refused, Start, Turn};
 pub use intake::IntakeCounters;
+pub use monitor::{Monitored, QUEUE_BYTES};
 pub use origins::OwnRoute;
 pub use restart::{DEFERRAL_MAX, RESTART_MAX, STALE_MAX};
 pub use status::{Advertised, PeerStatus, PlaceStatus, PrefixStatus, RouteStatus};
 pub use turn::TURN_QUANTUM;
 
 use self::agenda::{Agenda, Due, Teller};
+use self::monitor::Monitor;
 use self::router::{Router, mix};
 use crate::rib::{Resolution, RouteChange};
 use crate::session::{Closed, Connection, Endpoints};
@@ -71,6 +74,7 @@ pub struct Speaker {
     /// The next peer's number in places that are gone, so that none is used twice.
     retired: BTreeMap<Place, u64>,
     agenda: Agenda,
+    monitor: Option<Monitor>,
 }
 
 impl Speaker {
@@ -85,6 +89,7 @@ impl Speaker {
             routers: BTreeMap::new(),
             retired: BTreeMap::new(),
             agenda: Agenda::default(),
+            monitor: None,
         };
         let _ = speaker.reconfigure(now, config);
         // A place that comes later has nothing from before.
@@ -97,6 +102,9 @@ impl Speaker {
         let router = self.routers.get_mut(&place)?;
         let done = act(router);
         self.agenda.settle(router);
+        if let Some(monitor) = &mut self.monitor {
+            monitor.take(router);
+        }
         done
     }
 
