@@ -15,7 +15,8 @@
 //! [`turn`](Speaker::turn) until [`Turn::Idle`], or as often as there is time;
 //! [`poll_transmit`](Speaker::poll_transmit) until none, each answered by
 //! [`handle_transmitted`](Speaker::handle_transmitted); [`poll_event`](Speaker::poll_event) until
-//! none; [`poll_timeout`](Speaker::poll_timeout). After turns a session may have room again for bytes
+//! none; [`poll_monitored`](Speaker::poll_monitored) if somebody monitors it;
+//! [`poll_timeout`](Speaker::poll_timeout). After turns a session may have room again for bytes
 //! that [`handle_bytes`](Speaker::handle_bytes) did not take: offer them anew.
 
 mod agenda;

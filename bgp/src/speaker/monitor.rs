@@ -81,7 +81,10 @@ impl Monitored {
 
 impl Pending {
     pub(super) fn push(&mut self, monitored: Monitored) {
-        if self.overrun {
+        // An UPDATE of nothing but families not agreed on says nothing.
+        let says_nothing =
+            matches!(&monitored, Monitored::Update(_, updates) if updates.is_empty());
+        if self.overrun || says_nothing {
             return;
         }
         self.bytes += monitored.size();
@@ -190,22 +193,26 @@ impl Monitor {
             .collect();
         let mut told: BTreeMap<PeerSlot, Vec<u8>> = BTreeMap::new();
         let wants = |slot| slots.contains_key(&slot);
-        let next = router.table.walk_received(walk.family, walk.from, wants, |slot, with, routes| {
-            if let Some((_, codec)) = slots.get(&slot) {
-                announce(with, routes, codec, told.entry(slot).or_default());
-            }
-        });
+        let next =
+            router.table.walk_received(walk.family, walk.from, wants, |slot, with, routes| {
+                if let Some((_, codec)) = slots.get(&slot) {
+                    announce(with, routes, codec, told.entry(slot).or_default());
+                }
+            });
         let mut tell = |peer, updates: Vec<u8>| {
             self.held.push_back(Monitored::Held(peer, updates.into()));
         };
         for (slot, updates) in told {
-            slots.get(&slot).into_iter().for_each(|(peer, _)| tell(*peer, updates.clone()));
+            if let Some((peer, _)) = slots.get(&slot) {
+                tell(*peer, updates);
+            }
         }
         if let Some(next) = next {
             walk.from = next;
             return;
         }
-        for (peer, codec) in slots.values().filter(|(_, codec)| codec.families[walk.family.index()]) {
+        for (peer, codec) in slots.values().filter(|(_, codec)| codec.families[walk.family.index()])
+        {
             let mut updates = Vec::new();
             UpdatePacker::new(&mut updates, codec).end_of_rib(walk.family);
             tell(*peer, updates);

@@ -14,7 +14,8 @@ use crate::config::{AddPathSend, GracefulRestart, RestartTime};
 use crate::session::Negotiated;
 use crate::speaker::{Clear, Monitored, PeerIndex, Speaker, Start};
 use crate::wire::{
-    AttributeBlock, Codec, Message, MessageLimit, MessageType, UpdatePacker, decode, frame,
+    AttributeBlock, Codec, Message, MessageLimit, MessageType, RefreshKind, RouteRefresh,
+    UpdatePacker, decode, encode_refresh, frame,
 };
 use crate::{AsnWidth, Attributes, Family, NeighborKind, Nlri, Origin};
 
@@ -120,11 +121,7 @@ fn star() -> World {
     let to_left = several(hub.clone().with(left)).config.peers.remove(0);
     let mut hub_node = hub.clone().with(right);
     hub_node.config.peers.push(to_left);
-    established(&[
-        &hub_node.passive(),
-        &several(left.clone().with(hub)),
-        &right.clone().with(hub),
-    ])
+    established(&[&hub_node.passive(), &several(left.clone().with(hub)), &right.clone().with(hub)])
 }
 
 #[derive(Clone, Debug)]
@@ -303,6 +300,33 @@ fn an_update_is_told_byte_by_byte_as_it_came() {
 }
 
 #[test]
+fn routes_that_a_refresh_does_not_tell_again_are_told_as_withdrawn() {
+    let (one, two) = two();
+    let mut world = established(&[&one, &two]);
+    let mut collector = Collector::default();
+    world.host(0).speaker.monitor(true);
+    let peer = world.peer(0);
+    for number in 1..=8 {
+        world.inject(0, peer, &update(&format!("10.{number}.0.0/16"), 0));
+    }
+    let mark = |kind| {
+        let mut bytes = Vec::new();
+        encode_refresh(RouteRefresh { afi_safi: Family::Ipv4Unicast.afi_safi(), kind }, &mut bytes);
+        bytes
+    };
+    world.inject(0, peer, &mark(RefreshKind::Begin));
+    world.inject(0, peer, &update("10.5.0.0/16", 0));
+    world.settle();
+    collector.take_all(&mut world.host(0).speaker);
+    assert_eq!(collector.known()[&peer].len(), 8);
+    world.inject(0, peer, &mark(RefreshKind::End));
+    world.settle();
+    collector.take_all(&mut world.host(0).speaker);
+    assert_eq!((collector.known()[&peer].len(), collector.downs), (1, 0));
+    assert_same(&collector, &world.hosts[0].speaker);
+}
+
+#[test]
 fn routes_that_find_no_place_are_not_told() {
     let (mut one, two) = two();
     one.config.table.limits.prefixes = 2;
@@ -312,7 +336,7 @@ fn routes_that_find_no_place_are_not_told() {
     let peer = world.peer(0);
     let all: Vec<u8> =
         (1..=3).flat_map(|number| update(&format!("10.{number}.0.0/16"), 0)).collect();
-    world.inject(0, peer, &all[..all.len() / 3 * 3]);
+    world.inject(0, peer, &all);
     world.settle();
     collector.take_all(&mut world.host(0).speaker);
     assert_same(&collector, &world.hosts[0].speaker);
@@ -344,8 +368,9 @@ fn routes_that_outlive_their_session_are_not_of_the_next_one() {
     world.originate(1, "10.2.0.0/16");
     world.run(5 * MINUTE);
     collector.take_all(&mut world.host(0).speaker);
-    assert_eq!(collector.known()[&peer].keys().copied().collect::<Vec<_>>(), [
-        Nlri::from(prefix("10.2.0.0/16"))
-    ]);
+    assert_eq!(
+        collector.known()[&peer].keys().copied().collect::<Vec<_>>(),
+        [Nlri::from(prefix("10.2.0.0/16"))]
+    );
     assert_same(&collector, &world.hosts[0].speaker);
 }
