@@ -118,6 +118,8 @@ parts! {
         SharedAddresses = "shared addresses": |plan| &plan.front_end.shared_addresses,
         /// BGP with the routers of the front end.
         FrontEndBgp = "front-end BGP": |plan| &plan.front_end.bgp,
+        /// The collector that BGP is told to.
+        Bmp = "BMP collector": |plan| &plan.bmp,
         /// The MAC address of default gateways.
         GatewayMac = "gateway MAC": |plan| &plan.gateway_mac,
     }
@@ -334,6 +336,7 @@ mod tests {
         new.gateway.workers = new.gateway.workers.saturating_add(1);
         new.gateway.admin_listen.set_port(1);
         new.gateway.state_directory.push("x");
+        new.gateway.bmp = Some(([192, 0, 2, 50], 11_019).into());
         let with_bgp = GATEWAY.replace(
             "]}\n",
             "], bgp: {asn: 1, peers: [{name: x, address: 203.0.113.99, asn: 1}]}}\n",
@@ -342,7 +345,7 @@ mod tests {
         new.gateway.gateway_mac.0[5] = 9;
         new.gateway.flow_entries *= 2;
         let impact = diff(&old, &new);
-        assert_eq!((impact.restart.len(), impact.gateway.len()), (7, 6));
+        assert_eq!((impact.restart.len(), impact.gateway.len()), (7, 7));
         let json = serde_json::to_value(&impact).unwrap();
         assert_eq!(json["restart"][0], "fabric link");
         assert_eq!(json["gateway"][4], "front-end BGP");

@@ -268,6 +268,7 @@ fn plan(vms: usize, flows: usize) -> Plan {
                 bgp: None,
             },
             admin_listen: ([127, 0, 0, 1], 9470).into(),
+            bmp: None,
             state_directory: "/nonexistent".into(),
             gateway_mac: GATEWAY_MAC,
             flow_entries: 1024,

@@ -220,6 +220,7 @@ pub fn plan(tenants: Vec<TenantPlan>) -> Plan {
                 bgp: None,
             },
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9470)),
+            bmp: None,
             state_directory: "/nowhere".into(),
             gateway_mac: GATEWAY_MAC,
             flow_entries: 1 << 12,

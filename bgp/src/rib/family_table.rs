@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) peers: Peers,
     /// Prefixes of both families that have routes.
     pub(super) populated: usize,
+    /// What sweeps took of peers that stay, while somebody wants to know.
+    pub(super) swept: Option<Vec<(PeerSlot, Nlri)>>,
 }
 
 /// One family of a table.

@@ -29,6 +29,7 @@ mod peers;
 mod policies;
 mod prefixes;
 mod queue;
+mod received;
 mod routes;
 mod slab;
 mod sweep;
@@ -48,6 +49,7 @@ pub use peers::{PEERS_MAX, PeerFacts, PeerKind, PeerSlot, TooManyPeers};
 pub use policies::{
     ExportVerdict, Exported, ImportVerdict, Imported, Origination, Policies, RouteSource, SawPrefix,
 };
+pub use received::{WALK_PLACES, WALK_ROUTES};
 pub use sweep::SWEEP_BATCH;
 pub use table::{Announced, Refused, Table, TableConfig, TableLimits};
 pub use view::{Announcement, Explanation, RouteFilter, RouteView};

@@ -58,6 +58,8 @@ pub(super) struct Peer {
     pub(super) accepted: [u32; 2],
     /// A route announced in an earlier epoch of its family is stale.
     pub(super) epochs: [u16; 2],
+    /// The epochs that the session under way began with.
+    pub(super) since: [u16; 2],
     /// The session ended: routes are removed until the end of the lap.
     pub(super) gone: Option<Lap>,
     /// What is not of this epoch or a later one is removed until the end of the lap.
@@ -87,6 +89,12 @@ impl PeerFacts {
 }
 
 impl Peer {
+    /// Whether a route of this epoch was announced in the session under way.
+    pub(super) const fn is_of_session(&self, family: Family, epoch: u16) -> bool {
+        let (current, since) = (self.epochs[family.index()], self.since[family.index()]);
+        current.wrapping_sub(epoch) <= current.wrapping_sub(since)
+    }
+
     /// Whether a route of this epoch is stale.
     pub(super) const fn is_stale(&self, family: Family, epoch: u16) -> bool {
         self.epochs[family.index()] != epoch
@@ -138,6 +146,7 @@ impl Peers {
             routes: [0; 2],
             accepted: [0; 2],
             epochs: [0; 2],
+            since: [0; 2],
             gone: None,
             unstale: [None; 2],
             reimport: None,

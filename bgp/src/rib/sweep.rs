@@ -10,6 +10,7 @@ use super::policies::Policies;
 use super::prefixes::{Flag, Network, PrefixIndex};
 use super::routes::chain;
 use crate::family::Family;
+use crate::nlri::Nlri;
 
 /// The number of a lap.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -146,10 +147,16 @@ impl<N: Network> FamilyTable<N> {
             self.set_import(shared, prefix, index, import);
         }
         if gone {
+            let mut swept = Vec::new();
             self.remove_routes(shared, prefix, |shared, _, route| {
                 let peer = shared.peers.peer(route.peer);
-                peer.is_some_and(|peer| peer.is_swept(N::FAMILY, route.epoch))
+                let goes = peer.filter(|peer| peer.is_swept(N::FAMILY, route.epoch));
+                if shared.swept.is_some() && goes.is_some_and(|peer| peer.gone.is_none()) {
+                    swept.push((route.peer, Nlri { prefix: of, path_id: route.path_id() }));
+                }
+                goes.is_some()
             });
+            shared.swept.iter_mut().for_each(|all| all.append(&mut swept));
         }
         if decide {
             self.mark_dirty(prefix);

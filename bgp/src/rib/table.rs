@@ -125,6 +125,7 @@ impl Table {
             next_hops: NextHops::new(seed),
             peers: Peers::default(),
             populated: 0,
+            swept: None,
         };
         Self {
             shared,

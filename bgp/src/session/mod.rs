@@ -69,8 +69,8 @@ pub struct Session {
 #[expect(clippy::large_enum_variant, reason = "nearly all messages are of the large one")]
 #[derive(Debug)]
 pub enum Received<'a> {
-    /// Routes, or an End-of-RIB.
-    Update(Update<'a>),
+    /// Routes, or an End-of-RIB, with the whole message that they came in.
+    Update(Update<'a>, &'a [u8]),
     /// Something about a refresh of a family that both speak.
     Refresh(Family, RefreshKind),
 }

@@ -72,7 +72,7 @@ pub(super) fn read_update<'a>(
 ) -> Option<Received<'a>> {
     let Message::Update(update) = decode(bytes, core, now, connection)? else { return None };
     core.happen(now, connection, Event::Update, Fact::Message(MessageType::Update));
-    Some(Received::Update(update))
+    Some(Received::Update(update, bytes))
 }
 
 /// Handles a message that is the session's own, or comes in a state in which it is unexpected. What

@@ -58,6 +58,8 @@ pub(super) struct Taken {
     /// The session ends for it.
     pub(super) end: Option<Notification>,
     pub(super) warnings: [Option<PrefixCount>; 2],
+    /// Whether the table has now exactly what the UPDATE says.
+    pub(super) as_it_came: bool,
 }
 
 impl Intake {
@@ -99,12 +101,14 @@ impl Intake {
         policies: &Policies,
     ) -> Taken {
         let mut taken = Taken { end_of_rib: update.end_of_rib(), ..Taken::default() };
+        taken.as_it_came = update.defects().is_empty() && update.foreign_family().is_none();
         self.note_defects(update);
         taken.routes += table.withdraw_all(slot, update.withdrawn()) as i64;
         for group in update.announced() {
             let announced = table.announce(slot, group.attributes, group.routes, now, policies);
             taken.routes += (announced.stored + announced.refused) as i64;
             if announced.refused > 0 {
+                taken.as_it_came = false;
                 let family = group.routes.family();
                 taken.end = taken.end.or(self.refuse(&announced, family, table));
             }

@@ -15,7 +15,8 @@
 //! [`turn`](Speaker::turn) until [`Turn::Idle`], or as often as there is time;
 //! [`poll_transmit`](Speaker::poll_transmit) until none, each answered by
 //! [`handle_transmitted`](Speaker::handle_transmitted); [`poll_event`](Speaker::poll_event) until
-//! none; [`poll_timeout`](Speaker::poll_timeout). After turns a session may have room again for bytes
+//! none; [`poll_monitored`](Speaker::poll_monitored) if somebody monitors it;
+//! [`poll_timeout`](Speaker::poll_timeout). After turns a session may have room again for bytes
 //! that [`handle_bytes`](Speaker::handle_bytes) did not take: offer them anew.
 
 mod agenda;
@@ -24,6 +25,7 @@ mod commands;
 mod config;
 mod event;
 mod intake;
+mod monitor;
 mod origins;
 mod peer;
 mod policies;
@@ -48,12 +50,14 @@ pub use config::{
 };
 pub use event::{BfdState, Clear, Event, LastDown, PeerIndex, PrefixCount, Refused, Start, Turn};
 pub use intake::IntakeCounters;
+pub use monitor::{Monitored, QUEUE_BYTES};
 pub use origins::OwnRoute;
 pub use restart::{DEFERRAL_MAX, RESTART_MAX, STALE_MAX};
 pub use status::{Advertised, PeerStatus, PlaceStatus, PrefixStatus, RouteStatus};
 pub use turn::TURN_QUANTUM;
 
 use self::agenda::{Agenda, Due, Teller};
+use self::monitor::Monitor;
 use self::router::{Router, mix};
 use crate::rib::{Resolution, RouteChange};
 use crate::session::{Closed, Connection, Endpoints};
@@ -71,6 +75,7 @@ pub struct Speaker {
     /// The next peer's number in places that are gone, so that none is used twice.
     retired: BTreeMap<Place, u64>,
     agenda: Agenda,
+    monitor: Option<Monitor>,
 }
 
 impl Speaker {
@@ -85,6 +90,7 @@ impl Speaker {
             routers: BTreeMap::new(),
             retired: BTreeMap::new(),
             agenda: Agenda::default(),
+            monitor: None,
         };
         let _ = speaker.reconfigure(now, config);
         // A place that comes later has nothing from before.
@@ -97,6 +103,9 @@ impl Speaker {
         let router = self.routers.get_mut(&place)?;
         let done = act(router);
         self.agenda.settle(router);
+        if let Some(monitor) = &mut self.monitor {
+            monitor.take(router);
+        }
         done
     }
 

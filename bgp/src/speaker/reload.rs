@@ -9,6 +9,7 @@ use nvgate_model::{Instant, Prefix};
 use super::Speaker;
 use super::bucket::Bucket;
 use super::config::{Neighbor, NeighborChange, PeerKey, Place, PlaceConfig, SpeakerConfig};
+use super::monitor::Pending;
 use super::peer::Stay;
 use super::router::Router;
 use crate::rib::{Table, TableLimits};
@@ -52,6 +53,7 @@ impl Speaker {
         let mut router = Router::new(place, config.clone(), now, self.start, self.seed_of(place));
         router.draining = self.draining;
         router.next_number = self.retired.remove(&place).unwrap_or(0);
+        router.monitored = self.monitor.as_ref().map(|_| Pending::default());
         self.routers.insert(place, router);
     }
 }

@@ -10,6 +10,7 @@ use nvgate_model::{Instant, Prefix};
 use super::bucket::Bucket;
 use super::config::{Neighbor, PeerKey, Place, PlaceConfig};
 use super::event::{Event, LastDown, PeerIndex, Refused, Start};
+use super::monitor::{Monitored, Pending};
 use super::peer::{EVENTS_MAX, Peer, Stay};
 use super::policies::Policies;
 use super::restart::Deferral;
@@ -53,6 +54,8 @@ pub(super) struct Router {
     pub(super) leaving: bool,
     pub(super) next_number: u64,
     pub(super) seed: u64,
+    /// What monitoring is to be told.
+    pub(super) monitored: Option<Pending>,
 }
 
 /// Whether the place is in a queue of the speaker already.
@@ -96,6 +99,7 @@ impl Router {
             leaving: false,
             next_number: 0,
             seed,
+            monitored: None,
         }
     }
 
@@ -247,6 +251,9 @@ impl Router {
     fn rise(&mut self, now: Instant, number: u64, negotiated: Arc<Negotiated>) {
         let Some(peer) = self.peers.get_mut(&number) else { return };
         peer.up = Some(negotiated.clone());
+        if let Some(pending) = &mut self.monitored {
+            pending.push(Monitored::Up(peer.index, negotiated.clone()));
+        }
         peer.intake.begin();
         peer.events.push_back(Event::Up(peer.index, negotiated.endpoints));
         if peer.session.config().bfd {
@@ -267,6 +274,7 @@ impl Router {
         };
         let again = peer.slot.replace(slot).is_some();
         self.slots.insert(slot, number);
+        self.table.begin_session(slot);
         let changed = self.policies.imports.insert(slot, import.clone()) != Some(import);
         if again && changed {
             self.table.reimport(slot);
@@ -291,6 +299,9 @@ impl Router {
             peer.events.push_back(Event::Bfd(peer.index, None));
         }
         peer.up = None;
+        if let Some(pending) = &mut self.monitored {
+            pending.push(Monitored::Down(peer.index, down.clone()));
+        }
         peer.last_down = Some(LastDown { at: now, down: down.clone() });
         peer.events.push_back(Event::Down(peer.index, down));
         if !keeps {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nvgate_model::Instant;
 
+use super::monitor::{Monitored, made_of};
 use super::peer::{EVENTS_MAX, Peer};
 use super::router::Router;
 use crate::family::Family;
@@ -39,7 +40,9 @@ impl Router {
             self.undecided = self.table.decide(DECISIONS, &self.policies);
         }
         if self.sweeping {
+            self.table.record_swept(self.monitored.is_some());
             self.sweeping = self.table.sweep(&self.policies);
+            self.note_swept();
             self.undecided = true;
             if !self.sweeping {
                 self.wake_tellings();
@@ -84,9 +87,9 @@ impl Router {
             let Some(peer) = self.peers.get_mut(&number) else { break };
             let mut asked = Asked::Absorb;
             let mut warnings = [None; 2];
-            let Peer { session, intake, slot, .. } = peer;
+            let Peer { index, session, intake, slot, up, .. } = peer;
             match session.poll_message(now) {
-                Some(Received::Update(update)) => {
+                Some(Received::Update(update, message)) => {
                     asked = Asked::Nothing;
                     if let Some(slot) = *slot {
                         let (table, policies) = (&mut self.table, &self.policies);
@@ -99,6 +102,13 @@ impl Router {
                             (None, None) => Asked::Nothing,
                         };
                         self.undecided = true;
+                        if let (Some(pending), Some(up)) = (&mut self.monitored, up) {
+                            let updates = match taken.as_it_came {
+                                true => message.into(),
+                                false => made_of(&update, &self.table, slot, &up.codec),
+                            };
+                            pending.push(Monitored::Update(*index, updates));
+                        }
                     } else {
                         spent += 1;
                     }

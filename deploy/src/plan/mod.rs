@@ -63,6 +63,8 @@ pub struct GatewayPlan {
     pub front_end: FrontEndPlan,
     /// Where the health endpoint listens.
     pub admin_listen: SocketAddr,
+    /// The BMP collector.
+    pub bmp: Option<SocketAddr>,
     /// Where leases are kept.
     pub state_directory: PathBuf,
     /// The MAC address of every default gateway inside routing domains.

@@ -11,8 +11,8 @@ use nvgate_model::{
 use super::bgp::{FrontEndBgp, TenantBgp};
 use super::decode::{List, record};
 use super::scalar::{
-    AbsolutePath, Dscp, LinkName, Name, NatAddresses, Number, PortRange, PrefixOrAddress,
-    PublicAddress, RouteVia, RuleProtocol, SubnetReference, Switch, Workers,
+    AbsolutePath, Dscp, HostAddress, LinkName, Name, NatAddresses, Number, PortRange,
+    PrefixOrAddress, PublicAddress, RouteVia, RuleProtocol, SubnetReference, Switch, Workers,
 };
 use super::vpn::Vpn;
 use crate::plan::EndpointPlan;
@@ -52,6 +52,8 @@ record! {
         optional workers: Workers,
         /// The health endpoint.
         optional admin: Admin,
+        /// Whom all BGP sessions are told of, by BMP.
+        optional bmp: Bmp,
         /// The directory that keeps leases over restarts; absolute. Default: /var/lib/nvgate.
         /// A change needs a restart.
         optional state_directory: AbsolutePath,
@@ -61,6 +63,17 @@ record! {
         /// Entries of each worker's flow table, a power of two, 1024 to 16777216.
         /// Default: 262144. A change needs a restart.
         optional flow_entries: Number<1024, 16_777_216>,
+    }
+}
+
+record! {
+    /// A collector of the BGP Monitoring Protocol (RFC 7854): it is told of the sessions of all
+    /// tenants and of the front end, and of every route that peers announce, before policy.
+    Bmp, "`bmp`" {
+        /// Its address. The host's kernel connects to it, by the host's routes.
+        required address: HostAddress,
+        /// Its TCP port; BMP has none of its own.
+        required port: Number<1, 65_535>,
     }
 }
 

@@ -97,6 +97,11 @@ macro_rules! address_scalar {
 address_scalar!(ProviderAddress, "an IP address");
 address_scalar!(CustomerAddress, "an IP address");
 address_scalar!(FrontEndAddress, "an IP address");
+address_scalar!(HostAddress, "an IP address");
+
+/// An address that the host's kernel connects to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct HostAddress(pub(crate) IpAddr);
 
 impl Scalar for Prefix {
     const EXPECTED: &'static str = "a prefix such as 10.1.0.0/24";

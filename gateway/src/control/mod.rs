@@ -286,6 +286,7 @@ impl Control {
             shown: Arc::clone(bgp),
             asked,
             workers: counters.clone(),
+            waker: waker.clone(),
         };
         let peering = Peering::new(ties, clock.now(), seed)?;
         let workers = self.workers.wakers().to_vec();

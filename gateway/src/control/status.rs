@@ -113,6 +113,10 @@ impl Shared {
         status
             .components
             .extend(bgp.fault.clone().map(|fault| Component::degraded("front_end bgp", fault)));
+        status.components.extend(bgp.bmp.clone().map(|told| match told {
+            Ok(()) => Component::ok("bmp"),
+            Err(fault) => Component::degraded("bmp", fault),
+        }));
         status.components.extend(bgp.drain.health());
         let noted = self.components.lock().unwrap_or_else(PoisonError::into_inner);
         status.components.extend(noted.values().cloned());

@@ -8,6 +8,7 @@
 
 mod announce;
 mod bfd;
+mod bmp;
 mod carry;
 mod config;
 mod drain;
@@ -41,6 +42,7 @@ pub use self::questions::{
 
 use self::announce::{Announcer, Served};
 use self::bfd::Watch;
+use self::bmp::Bmp;
 use self::drain::Drain;
 use self::hops::{Ground, Hops};
 use self::learned::Learned;
@@ -51,6 +53,7 @@ use self::view::View;
 use crate::admin::bgp::ClearReport;
 use crate::counters::WorkerCounters;
 use crate::endpoint::{Application, Endpoints};
+use crate::io::packet::Waker;
 use crate::kernel::Sockets;
 use crate::snapshot::{Domain, Snapshot};
 
@@ -79,6 +82,8 @@ pub struct Ties {
     pub asked: Asked,
     /// What each worker forwards by.
     pub workers: Vec<Arc<WorkerCounters>>,
+    /// What wakes the thread that this runs on.
+    pub waker: Waker,
 }
 
 /// What peers were configured on.
@@ -105,6 +110,7 @@ pub struct Peering {
     watch: Watch,
     chunk: Box<[u8]>,
     drain: Drain,
+    bmp: Bmp,
     shown: PublishedBgp,
     publish_at: Instant,
     asked: Asked,
@@ -126,7 +132,7 @@ impl Peering {
     ///
     /// The kernel has no descriptor for the sockets of the front end.
     pub fn new(ties: Ties, now: Instant, seed: u64) -> io::Result<Self> {
-        let Ties { plan, learnt, shown, asked, workers } = ties;
+        let Ties { plan, learnt, shown, asked, workers, waker } = ties;
         Ok(Self {
             plan,
             seen: None,
@@ -144,6 +150,7 @@ impl Peering {
             watch: Watch::new(seed),
             chunk: vec![0; CHUNK].into_boxed_slice(),
             drain: Drain::default(),
+            bmp: Bmp::new(waker),
             shown,
             publish_at: now,
             asked,
@@ -180,6 +187,7 @@ impl Peering {
             self.places.follow(now, &plan, &self.domains, (&mut self.speaker, endpoints));
             self.watch.follow(now, &plan, &self.domains, endpoints);
             self.sockets.follow(now, &plan.gateway.front_end.link, places::neighbours(&plan));
+            self.bmp.follow(plan.gateway.bmp, &mut self.speaker);
             self.seen = Some(Arc::clone(&plan));
         }
         self.follow_front_end(now, &plan);
@@ -255,7 +263,8 @@ impl Peering {
             self.publish_at = now + PUBLISHING;
             let peers = self.view(now, &plan).all_peers();
             let fault = self.sockets.fault().or_else(|| self.served.clash(&plan));
-            let shown = Shown { peers, fault, drain: self.drain.report(now) };
+            let (bmp, drain) = (self.bmp.health(), self.drain.report(now));
+            let shown = Shown { peers, fault, bmp, drain };
             if shown != **self.shown.load() {
                 self.shown.store(Arc::new(shown));
             }
@@ -340,7 +349,8 @@ impl Application for Peering {
         self.announcer.turn(now, &mut self.speaker);
         self.drain.turn(now, &mut self.speaker);
         self.learned.flush(now, &self.domains, &mut self.speaker);
-        self.serve(now) || more == Turn::More
+        let untold = self.bmp.turn(now, &mut self.speaker);
+        self.serve(now) || untold || more == Turn::More
     }
 
     fn stop(&mut self, now: Instant, endpoints: &mut Endpoints) {
@@ -349,11 +359,13 @@ impl Application for Peering {
         }
         self.send(now, endpoints);
         self.tell(now, endpoints);
+        self.bmp.end(&mut self.speaker);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         let spoken = self.seen.as_ref().is_some_and(|plan| plan.gateway.front_end.bgp.is_some());
-        let publish = (spoken || !self.domains.is_empty()).then_some(self.publish_at);
+        let shows = spoken || !self.domains.is_empty() || self.bmp.health().is_some();
+        let publish = shows.then_some(self.publish_at);
         let due = [
             self.speaker.poll_timeout(),
             self.sockets.due(),
@@ -362,6 +374,7 @@ impl Application for Peering {
             self.learned.due(),
             self.watch.poll_timeout(),
             self.places.due(),
+            self.bmp.due(),
             publish,
         ];
         due.into_iter().flatten().min()
@@ -372,6 +385,6 @@ impl Application for Peering {
     }
 
     fn has_last_words(&self) -> bool {
-        self.sockets.has_last_words()
+        self.sockets.has_last_words() || self.bmp.has_last_words()
     }
 }

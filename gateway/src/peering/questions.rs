@@ -25,6 +25,8 @@ pub struct Shown {
     pub peers: Vec<PeerReport>,
     /// What keeps routers of the front end from connecting, with what to do.
     pub fault: Option<String>,
+    /// Whether the BMP collector, if there is one, is told everything; else why not, with what to do.
+    pub bmp: Option<Result<(), String>>,
     /// Whether the gateway is about to go.
     pub drain: DrainReport,
 }

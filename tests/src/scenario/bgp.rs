@@ -70,13 +70,15 @@ impl Scenario {
         let first = plan(plans::of(&tenants));
         let published = Arc::new(ArcSwap::from_pointee(first.clone()));
         let learnt = Arc::new(LearntBox::default());
-        let (questions, asked) = Questions::new(Waker::new().expect("a file descriptor"));
+        let waker = Waker::new().expect("a file descriptor");
+        let (questions, asked) = Questions::new(waker.clone());
         let ties = Ties {
             plan: Arc::clone(&published),
             learnt: Arc::clone(&learnt),
             shown: Arc::default(),
             asked,
             workers: Vec::new(),
+            waker,
         };
         let peering = Peering::new(ties, Instant(1_000_000_000), seed);
         let peering = peering.expect("a file descriptor");

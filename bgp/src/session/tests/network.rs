@@ -181,7 +181,7 @@ impl Network {
             moved |= self.read(end);
         }
         while let Some(received) = self.ends[end].session.poll_message(self.now) {
-            let is_update = matches!(received, Received::Update(_));
+            let is_update = matches!(received, Received::Update(..));
             self.ends[end].updates += usize::from(is_update);
             moved = true;
         }

@@ -146,7 +146,7 @@ impl Rig {
         loop {
             while let Some(received) = self.session.poll_message(self.now) {
                 messages.push(match received {
-                    Received::Update(_) => "update".to_owned(),
+                    Received::Update(..) => "update".to_owned(),
                     Received::Refresh(family, kind) => format!("{kind:?} {family}"),
                 });
             }

@@ -4,6 +4,7 @@ mod bounds;
 mod configs;
 mod convergence;
 mod isolation;
+mod monitor;
 mod pairs;
 mod reloads;
 mod restarts;

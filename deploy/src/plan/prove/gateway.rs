@@ -106,12 +106,14 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
         })
     });
     let flow_entries = prove_flow_entries(file, findings);
+    let bmp = prove_bmp(file, findings);
     let gateway_mac = gateway_mac.map_or(GATEWAY_MAC, |mac| mac.value);
     let plan = fabric_plan.zip(front_end_plan).map(|(fabric, front_end)| GatewayPlan {
         workers: workers(file),
         fabric,
         front_end,
         admin_listen: admin_listen(file),
+        bmp,
         state_directory: state_directory(file),
         gateway_mac,
         flow_entries,
@@ -317,6 +319,19 @@ fn prove_flow_entries(file: Option<&GatewayFile>, findings: &mut Findings) -> us
         findings.error(entries.place, message);
     }
     entries.map_or(FLOW_ENTRIES, |entries| entries.value.0) as usize
+}
+
+/// The collector may be on the host itself.
+fn prove_bmp(file: Option<&GatewayFile>, findings: &mut Findings) -> Option<SocketAddr> {
+    let bmp = &file?.bmp.as_ref()?.value;
+    let (address, port) = (bmp.address?, bmp.port?);
+    let special = special_address(address.value.0).filter(|_| !address.value.0.is_loopback());
+    if let Some(what) = special {
+        let message = format!("{} is {what}; name the collector's own", address.value.0);
+        findings.error(address.place, message);
+        return None;
+    }
+    Some(SocketAddr::new(address.value.0, port.value.0 as u16))
 }
 
 fn workers(file: Option<&GatewayFile>) -> NonZeroUsize {

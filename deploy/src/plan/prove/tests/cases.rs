@@ -84,6 +84,14 @@ pub(super) const CASES: &[Case] = &[
     ),
     case(&[("gateway", "link: fabric0", "link: ^^a/b")], "`link`: `a/b` is no link's name"),
     case(
+        &[("gateway", "fabric:", "bmp: {address: ^^224.0.0.5, port: 11019}\nfabric:")],
+        "224.0.0.5 is multicast (224.0.0.0/4); name the collector's own",
+    ),
+    case(
+        &[("gateway", "fabric:", "bmp: ^^{address: 192.0.2.50}\nfabric:")],
+        "missing key `port` in `bmp`",
+    ),
+    case(
         &[("gateway", "fabric:", "workers: ^^0\nfabric:")],
         "`0` is neither `auto` nor a number between 1 and 64",
     ),
