@@ -1,7 +1,6 @@
 //! Neighbours of one tenant that do what no honest one does, all at once with a tenant beside it
 //! whose session and traffic must not notice.
 
-use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +12,9 @@ use nvgate_tests::bgp_lab::{BIRD, Daemon, TAUGHT, reaches_what_was_taught};
 use nvgate_tests::bgp_raw::{
     KEEPALIVE, RawPeer, UPDATE, Window, attribute, mandatory, message, update, withdrawal,
 };
-use nvgate_tests::bgp_routers::{DB, WEB, are_up, bird_with, gateway, peer, routes, said};
+use nvgate_tests::bgp_routers::{
+    DB, MOST_MEMORY, WEB, are_up, bird_with, gateway, memory, peer, routes, said, speaking,
+};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;
@@ -42,28 +43,6 @@ const WILD: Who = ("wild", "red-app", ["fd00:1::14", "fd00:1::1"], 65005);
 fn join(lab: &RunLab, (_, vm, ends, asn): Who, window: Window) -> Result<RawPeer> {
     let ends = [ends[0].parse()?, ends[1].parse::<IpAddr>()?];
     lab.wait("a session", || RawPeer::establish(lab.vm(vm), ends, (asn, 90), window))
-}
-
-/// The most bytes of memory that the gateway has had.
-fn resident(lab: &RunLab) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", lab.id()?))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next());
-    Ok(kilobytes.context("VmHWM")?.parse::<u64>()? * 1024)
-}
-
-/// Time of a core that the thread which speaks BGP has used.
-fn speaking(lab: &RunLab) -> Result<Duration> {
-    for task in fs::read_dir(format!("/proc/{}/task", lab.id()?))? {
-        let stat = fs::read_to_string(task?.path().join("stat"))?;
-        let (name, fields) = stat.rsplit_once(')').context("a thread's name")?;
-        if name.ends_with("(nvgate-speaker") {
-            let fields: Vec<_> = fields.split_ascii_whitespace().collect();
-            let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-            return Ok(Duration::from_millis(ticks * 10));
-        }
-    }
-    anyhow::bail!("no thread speaks BGP")
 }
 
 #[test]
@@ -104,7 +83,7 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     let honest = Daemon::bird(lab.config(), lab.vm("red-db"), &honest)?;
     are_up(&lab, "red", &["honest"])?;
     reaches_what_was_taught(&lab, lab.vm("blue-db"))?;
-    let before = resident(&lab)?;
+    let before = memory(&lab, MOST_MEMORY)?;
     let pings = Pings::start_patient(lab.vm("blue-db"), TAUGHT)?;
 
     garbage_ends_the_session(&lab)?;
@@ -122,7 +101,7 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     deaf.send(&message(KEEPALIVE, &[]))?;
     drop(loud);
     println!("{}", said(&lab, "peers")?);
-    let grown = resident(&lab)?.saturating_sub(before);
+    let grown = memory(&lab, MOST_MEMORY)?.saturating_sub(before);
     println!("{} KiB before, {} KiB more", before >> 10, grown >> 10);
     ensure!(grown < GROWTH, "the gateway grew by {grown} bytes");
     let (silence, answered) = pings.end()?;

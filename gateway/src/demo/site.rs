@@ -31,9 +31,9 @@ use super::lab::{LabError, LinkSetup, Namespace, SuperPackets, kernel_has_ipv6};
 /// The MTU of the provider network and of the front end.
 pub const UNDERLAY_MTU: u32 = 1500;
 /// What NVGRE over IPv4 leaves of it: 20 bytes IPv4, 8 GRE and 14 Ethernet less.
-const TENANT_MTU: u32 = UNDERLAY_MTU - 42;
+pub const TENANT_MTU: u32 = UNDERLAY_MTU - 42;
 /// The gateway's provider address.
-const GATEWAY_PROVIDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const GATEWAY_PROVIDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The provider addresses of the hosts.
 const HOST_PROVIDERS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 11), Ipv4Addr::new(192, 0, 2, 12)];
 /// The gateway's own address on the front end.
@@ -232,6 +232,16 @@ impl Site {
         address: Ipv4Addr,
     ) -> Result<(), LabError> {
         plug_in(&self.switch, "front-end", port, namespace, "eth0", address)
+    }
+
+    /// Wires the link `fabric0` of another virtualization host to the fabric by `port` of the switch.
+    pub fn plug_host_into_fabric(
+        &self,
+        port: &str,
+        host: &Namespace,
+        provider: Ipv4Addr,
+    ) -> Result<(), LabError> {
+        plug_in(&self.switch, "fabric", port, host, "fabric0", provider)
     }
 
     /// The VM called `name`, such as `red-web`.

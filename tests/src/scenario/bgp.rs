@@ -1,7 +1,7 @@
 //! One seeded scenario of BGP: tenants with the same addresses and AS numbers, each with routers that
 //! tell routes, withdraw them, fall silent and come back, while policies, peers and tenants are
 //! reloaded. The gateway is whole: its speaker, TCP over NVGRE, snapshots. Whenever everything has
-//! come to rest, what it forwards by and what each router was told is what [`DomainModel`] says.
+//! come to rest, what it forwards by and what each router was told is what [`DomainModel`](crate::model_bgp::DomainModel) says.
 
 mod draw;
 mod plans;
