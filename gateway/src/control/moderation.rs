@@ -65,8 +65,8 @@ impl Moderation {
 mod tests {
     use super::*;
 
-    /// Plays `secs` in which `arriving(microseconds)` packets have come by then and says how often
-    /// the worker paused, and how many packets a second it took.
+    /// Plays a second in which `rate(microseconds)` packets have come by then, and says how often the
+    /// worker paused and how many packets it took.
     fn play(mut moderation: Moderation, rate: impl Fn(u64) -> u64) -> (u64, u64) {
         let (mut now, mut taken, mut pauses) = (0, 0, 0);
         while now < 1_000_000 {
