@@ -12,7 +12,7 @@ use nvgate::endpoint::{Application, Driver};
 use nvgate::io::sim::{SimRx, SimTx};
 use nvgate::io::{Capabilities, PortRole, Rx, Tx};
 use nvgate::peering::Learnt;
-use nvgate::snapshot::{LearnedChanges, LearnedRoute, Snapshot, SnapshotBuilder};
+use nvgate::snapshot::{LearnedChanges, LearnedRoute, Retired, Snapshot, SnapshotBuilder};
 use nvgate::worker::endpoint_ring::{EndpointEnd, pair};
 use nvgate::worker::handoff::mesh;
 use nvgate::worker::{Port, Published, Worker, WorkerSetup};
@@ -89,7 +89,7 @@ pub struct Rig {
     builder: SnapshotBuilder,
     plan: Plan,
     published: Published,
-    retired: Vec<Arc<Snapshot>>,
+    retired: Retired,
     endpoint_ends: Vec<EndpointEnd>,
 }
 
@@ -159,7 +159,7 @@ impl Rig {
             builder,
             plan: plan.clone(),
             published,
-            retired: Vec::new(),
+            retired: Retired::default(),
         }
     }
 
@@ -244,9 +244,7 @@ impl Rig {
     }
 
     fn publish(&mut self, snapshot: Snapshot) {
-        self.retired.push(self.published.swap(Arc::new(snapshot)));
-        // What no worker has any more is freed here, on the publisher's side.
-        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.retired.replace(&self.published, snapshot);
     }
 
     /// Publishes a snapshot in which neighbours of the tenant with this number teach `routes`, in

@@ -74,12 +74,12 @@ proptest! {
                 whole.clear();
             }
             whole.extend(changes.clone());
-            builder.learn(domain, LearnedChanges { anew, routes: changes });
+            builder.learn(domain, LearnedChanges { anew, routes: changes.into_iter().collect() });
             let next = builder.relearned(&current);
             prop_assert!(next.generation.0 > current.generation.0);
             current = Arc::new(next);
             let mut fresh = SnapshotBuilder::new(1, 7);
-            fresh.learn(domain, LearnedChanges { anew: false, routes: whole.clone() });
+            fresh.learn(domain, LearnedChanges { anew: false, routes: whole.clone().into_iter().collect() });
             let fresh = fresh.build(&plan, &host()).unwrap();
             prop_assert_eq!(routes(&current, 0), routes(&fresh, 0));
             prop_assert_eq!(routes(&current, 1), other.clone());

@@ -98,9 +98,11 @@ pub fn bench_vpn(numbers: [u32; 3]) -> Result<bool> {
 /// Measures a full BGP table in the release build: rounds, routes and how many share attributes;
 /// of these contenders, or all.
 pub fn bench_bgp(numbers: [u32; 3], contenders: &[String]) -> Result<bool> {
+    run(cargo(&["build", "--release", "--package", "nvgate", "--locked"]))?;
     let bench = ["--package", "nvgate-tests", "--bench", "bgp_table"];
     let mut command = cargo(&["bench", "--locked"]);
     command.args(bench).arg("--").args(numbers.map(|number| number.to_string())).args(contenders);
+    command.env(BINARY, target_directory()?.join("release/nvgate"));
     command.env("PATH", peers::search_path()?).env(REQUIRE_PEERS, "1");
     Ok(command.status().context("running cargo bench")?.success())
 }

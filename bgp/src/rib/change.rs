@@ -10,6 +10,9 @@ use super::prefixes::{Flag, Network};
 use super::routes::chain;
 use crate::attributes::Attributes;
 
+/// Changes whose prefixes are touched together, so that what memory delays it delays at once.
+const WARM: usize = 16;
+
 /// A prefix whose used routes changed, and what holds now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RouteChange {
@@ -46,26 +49,29 @@ pub struct Via {
 impl<N: Network> FamilyTable<N> {
     /// The next prefix of the family whose used routes changed.
     pub(super) fn poll_change(&mut self, shared: &Shared) -> Option<RouteChange> {
+        if self.warm_changes == 0 {
+            self.prefixes.warm(self.changes.next().take(WARM).copied());
+            self.warm_changes = WARM;
+        }
+        self.warm_changes -= 1;
         let index = self.changes.pop()?;
         let entry = &mut self.prefixes[index];
         entry.clear(Flag::Changed);
         let prefix = entry.prefix();
-        let used: Vec<_> = chain(&self.routes, entry.first)
-            .map(|route| &self.routes[route])
-            .filter(|route| route.is_used())
-            .collect();
+        let chain = chain(&self.routes, entry.first).map(|route| &self.routes[route]);
+        let used = chain.filter(|route| route.is_used());
         let via = |id, peer| {
             let attributes: &Attributes = &shared.arena[id];
             let link_local = attributes.rare().and_then(|rare| rare.link_local_next_hop);
             Via { peer, next_hop: attributes.next_hop, link_local }
         };
-        let hops = used.iter().filter_map(|route| Some(via(route.imported?, route.peer)));
-        let mut hops: Vec<Via> = hops.collect();
+        let mut hops: Vec<Via> =
+            used.clone().filter_map(|route| Some(via(route.imported?, route.peer))).collect();
         hops.sort_unstable();
         let now = match hops.first() {
             None => Reach::Gone,
-            Some(_) if used.iter().any(|route| route.peer == PeerSlot::LOCAL) => Reach::Local,
-            Some(_) if used.iter().any(|route| route.is_discarded()) => Reach::Discard,
+            Some(_) if used.clone().any(|route| route.peer == PeerSlot::LOCAL) => Reach::Local,
+            Some(_) if used.clone().any(|route| route.is_discarded()) => Reach::Discard,
             Some(_) => Reach::Via(hops),
         };
         self.prefixes.remove_idle(index);

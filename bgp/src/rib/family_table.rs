@@ -44,6 +44,8 @@ pub(super) struct FamilyTable<N> {
     pub(super) dirty: Queue<PrefixIndex<N>>,
     /// Prefixes to tell, each with [`Flag::Changed`].
     pub(super) changes: Queue<PrefixIndex<N>>,
+    /// How many of the next ones are fetched already.
+    pub(super) warm_changes: usize,
     pub(super) groups: Vec<Option<Group>>,
     /// What the groups' export said last, until the batch ends.
     pub(super) memos: Vec<Option<Memo>>,
@@ -85,6 +87,7 @@ impl<N: Network> FamilyTable<N> {
             routes: Slab::new(),
             dirty: Queue::new(),
             changes: Queue::new(),
+            warm_changes: 0,
             groups: Vec::new(),
             memos: Vec::new(),
         }

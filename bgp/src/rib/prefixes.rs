@@ -173,6 +173,20 @@ impl<N: Network> Prefixes<N> {
         Some(index)
     }
 
+    /// Has the processor fetch what [`remove_idle`](Self::remove_idle) reads of these prefixes.
+    pub(super) fn warm(&self, soon: impl Iterator<Item = PrefixIndex<N>> + Clone) {
+        let idle = soon.clone().filter(|index| self.entries[*index].first.is_none()).count();
+        if idle == 0 {
+            return;
+        }
+        let found = soon.filter(|index| {
+            let entry = &self.entries[*index];
+            let hash = entry.network.hash(entry.length, self.seed);
+            self.index.find(hash, |other| other == index).is_some()
+        });
+        std::hint::black_box(found.count());
+    }
+
     /// Removes the prefix if nothing holds it.
     pub(super) fn remove_idle(&mut self, index: PrefixIndex<N>) {
         let entry = &self.entries[index];

@@ -25,6 +25,11 @@ impl<T> Queue<T> {
         value
     }
 
+    /// What comes next, in order.
+    pub(super) fn next(&self) -> impl Iterator<Item = &T> + Clone {
+        self.0.iter()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -142,7 +142,7 @@ impl Route {
 pub(super) fn chain(
     routes: &Slab<Route>,
     first: Option<RouteIndex>,
-) -> impl Iterator<Item = RouteIndex> {
+) -> impl Iterator<Item = RouteIndex> + Clone {
     std::iter::successors(first, |index| routes[*index].next)
 }
 

@@ -37,7 +37,7 @@ use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
 use crate::io::packet::{OpenError, Waker};
 use crate::peering::{Asked, LearntBox, Peering, Questions, Ties};
-use crate::snapshot::{BuildError, Snapshot, SnapshotBuilder};
+use crate::snapshot::{BuildError, Retired, Snapshot, SnapshotBuilder};
 use crate::worker::Published;
 
 pub use config::ConfigError;
@@ -139,6 +139,7 @@ struct Control {
     asked: Option<Asked>,
     /// What neighbours taught, until it is built into the snapshot.
     learnt: Arc<LearntBox>,
+    retired: Retired,
     seed: u64,
     shared: Arc<Shared>,
     resolve: mpsc::Receiver<ResolveRequest>,
@@ -218,6 +219,7 @@ impl Control {
             speaker_waker,
             asked: Some(asked),
             learnt: Arc::default(),
+            retired: Retired::default(),
             seed,
             shared,
             resolve,
@@ -352,8 +354,8 @@ impl Control {
         Ok(())
     }
 
-    fn give_out(&self, snapshot: Snapshot) {
-        self.shared.published.store(Arc::new(snapshot));
+    fn give_out(&mut self, snapshot: Snapshot) {
+        self.retired.replace(&self.shared.published, snapshot);
         self.workers.wake();
         self.speaker_waker.wake();
     }
@@ -488,6 +490,7 @@ impl Control {
             return Err(RunError::WorkerEnded);
         }
         self.start_workers()?;
+        self.retired.free();
         let fingerprint = self.configuration.fingerprint();
         if fingerprint == self.fingerprint {
             self.pending = None;

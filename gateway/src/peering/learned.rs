@@ -2,6 +2,7 @@
 //! is one, and what control has not fetched yet is replaced by what holds later.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use crate::snapshot::{Domain, LearnedChanges, LearnedRoute};
 const COALESCE: Duration = Duration::from_millis(40);
 /// The least time between changes of the front end: each has every flow prove itself again.
 const UPSTREAM_REST: Duration = Duration::from_millis(200);
-/// Prefixes of the front end handed on at once; more follow in the next turns.
-const UPSTREAM_BATCH: usize = 16_384;
+/// Prefixes of the front end taken from the speaker in one turn; more follow in the next ones.
+const UPSTREAM_TURN: usize = 16_384;
+/// Prefixes of the front end handed on at once.
+const UPSTREAM_BATCH: usize = 1 << 18;
 
 /// What changed of the learned routes of one domain.
 pub type Learnt = (RoutingDomainId, LearnedChanges);
@@ -73,20 +76,25 @@ pub(super) struct Learned {
     upstream_due: Option<Instant>,
     /// Before this the front end has no further changes.
     upstream_rests: Instant,
+    /// Changes of the front end that are not handed on yet: all of a moment go together.
+    upstream: LearnedChanges,
     /// Whether the front end has neighbours.
     has_upstream: bool,
+    hops: SameHops,
     out: Arc<LearntBox>,
 }
 
 impl Learned {
-    pub(super) const fn new(out: Arc<LearntBox>) -> Self {
+    pub(super) fn new(out: Arc<LearntBox>) -> Self {
         Self {
             taught: BTreeSet::new(),
             changed: BTreeSet::new(),
             due: None,
             upstream_due: None,
             upstream_rests: Instant(0),
+            upstream: LearnedChanges::default(),
             has_upstream: false,
+            hops: SameHops::default(),
             out,
         }
     }
@@ -126,7 +134,7 @@ impl Learned {
         for slot in std::mem::take(&mut self.changed) {
             let mut changes = LearnedChanges::default();
             while let Some(change) = speaker.poll_change(Place::Domain(slot)) {
-                changes.routes.insert(change.prefix, learned(change.now));
+                changes.routes.push((change.prefix, self.hops.learned(change.now)));
             }
             if let Some(domain) = domains.get(&slot) {
                 self.taught.insert(slot);
@@ -136,15 +144,25 @@ impl Learned {
     }
 
     fn flush_upstream(&mut self, now: Instant, speaker: &mut Speaker) {
-        self.upstream_rests = now + UPSTREAM_REST;
-        let mut changes = LearnedChanges::default();
-        self.upstream_due = loop {
-            let Some(change) = speaker.poll_change(Place::FrontEnd) else { break None };
-            changes.routes.insert(change.prefix, learned(change.now));
-            if changes.routes.len() >= UPSTREAM_BATCH {
-                break Some(now);
+        self.upstream_due = None;
+        let mut turn = 0..UPSTREAM_TURN;
+        let all = loop {
+            let Some(change) = speaker.poll_change(Place::FrontEnd) else { break true };
+            self.upstream.routes.push((change.prefix, self.hops.learned(change.now)));
+            turn.next();
+            if turn.is_empty() {
+                break false;
             }
         };
+        if !all && self.upstream.routes.len() < UPSTREAM_BATCH {
+            self.upstream_due = Some(now);
+            return;
+        }
+        self.upstream_rests = now + UPSTREAM_REST;
+        if !all {
+            self.upstream_due = Some(self.upstream_rests);
+        }
+        let changes = std::mem::take(&mut self.upstream);
         // What peers that leave with the configuration still change is nobody's.
         if self.has_upstream && !changes.is_empty() {
             self.out.put_upstream(changes);
@@ -162,18 +180,29 @@ impl Learned {
     /// Whether the front end has neighbours.
     pub(super) fn follow_upstream(&mut self, has: bool) {
         if self.has_upstream && !has {
+            self.upstream = LearnedChanges::default();
             self.out.put_upstream(LearnedChanges::nothing());
         }
         self.has_upstream = has;
     }
 }
 
-/// What is forwarded by; none: nothing. What the place itself has it need not be taught.
-fn learned(reach: Reach) -> Option<LearnedRoute> {
-    match reach {
-        Reach::Gone | Reach::Local => None,
-        Reach::Discard => Some(LearnedRoute::Discard),
-        Reach::Via(hops) => Some(LearnedRoute::Via(hops.iter().map(|via| via.next_hop).collect())),
+/// The next hops of the route before: of a table most routes have the same.
+#[derive(Debug, Default)]
+struct SameHops(Option<Arc<[IpAddr]>>);
+
+impl SameHops {
+    /// What is forwarded by; none: nothing. What the place itself has it need not be taught.
+    fn learned(&mut self, reach: Reach) -> Option<LearnedRoute> {
+        let hops = match reach {
+            Reach::Gone | Reach::Local => return None,
+            Reach::Discard => return Some(LearnedRoute::Discard),
+            Reach::Via(hops) => hops,
+        };
+        let hops = hops.iter().map(|via| via.next_hop);
+        let known = self.0.take().filter(|known| known.iter().copied().eq(hops.clone()));
+        let same = known.unwrap_or_else(|| hops.collect());
+        Some(LearnedRoute::Via(Arc::clone(self.0.insert(same))))
     }
 }
 
@@ -193,7 +222,9 @@ mod tests {
         waiting.put_upstream(changes(&[("192.0.2.0/24", true), ("0.0.0.0/0", true)]));
         waiting.put_upstream(changes(&[("192.0.2.0/24", false)]));
         let (_, upstream) = waiting.take();
-        assert_eq!(upstream, changes(&[("192.0.2.0/24", false), ("0.0.0.0/0", true)]));
+        let outcome: BTreeMap<_, _> = upstream.routes.into_iter().collect();
+        let expected = changes(&[("192.0.2.0/24", false), ("0.0.0.0/0", true)]);
+        assert_eq!(outcome, expected.routes.into_iter().collect());
         assert!(waiting.take().1.is_empty());
     }
 

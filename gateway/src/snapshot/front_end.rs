@@ -10,8 +10,7 @@ use nvgate_model::{DropReason, MacAddress, Prefix};
 
 use super::Fib;
 use super::learned::MAX_NEXT_HOPS;
-use super::shared_fib::SharedFib;
-use super::upstream::UpstreamRoute;
+use super::upstream::{UpstreamFib, UpstreamRoute};
 
 /// The front-end port and how destinations behind it are reached.
 #[derive(Clone, Debug)]
@@ -20,7 +19,7 @@ pub struct FrontEnd {
     pub mac: MacAddress,
     /// What the kernel has of the link.
     pub link: Arc<FrontEndLink>,
-    pub(super) learned: SharedFib<UpstreamRoute>,
+    pub(super) learned: UpstreamFib,
     pub(super) hops: Vec<NextHop>,
     pub(super) gateways: Vec<HopIndex>,
     pub(super) hop_index: HashMap<IpAddr, HopIndex>,
@@ -189,7 +188,7 @@ impl FrontEnd {
 
     /// How many prefixes the routers there taught.
     #[must_use]
-    pub fn learned(&self) -> usize {
+    pub const fn learned(&self) -> usize {
         self.learned.len()
     }
 }
@@ -197,6 +196,8 @@ impl FrontEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::upstream::Upstream;
+    use crate::snapshot::{LearnedChanges, LearnedRoute};
 
     const PORT: &str = "198.51.100.254";
 
@@ -218,18 +219,19 @@ mod tests {
         for (prefix, route) in kernel {
             routes.insert(prefix.parse().unwrap(), *route);
         }
-        let mut table = SharedFib::default();
-        for (prefix, hops) in learned {
+        let learned = learned.iter().map(|(prefix, hops)| {
             let route = match hops {
-                Some(hops) => UpstreamRoute::Via(hops.iter().map(|hop| ip(hop)).collect()),
-                None => UpstreamRoute::Discard,
+                Some(hops) => LearnedRoute::Via(hops.iter().map(|hop| ip(hop)).collect()),
+                None => LearnedRoute::Discard,
             };
-            table.insert(prefix.parse().unwrap(), route);
-        }
+            (prefix.parse().unwrap(), Some(route))
+        });
+        let mut upstream = Upstream::default();
+        upstream.learn(LearnedChanges { anew: false, routes: learned.collect() });
         FrontEnd {
             mac: MacAddress([2, 0, 0, 0, 0, 1]),
             link: Arc::new(FrontEndLink { running: true, addresses: Vec::new(), routes }),
-            learned: table,
+            learned: upstream.shared(),
             hops: Vec::new(),
             gateways: Vec::new(),
             hop_index: HashMap::new(),

@@ -121,34 +121,36 @@ impl Routes {
         self.learned = SharedFib::default();
     }
 
-    /// What was learned of `prefix` now. It is nothing where the plan has a route of its own, or when
-    /// no next hop leads anywhere.
-    pub(super) fn learn(
+    /// What was learned of prefixes now. It is nothing where the plan has a route of its own, or when no
+    /// next hop leads anywhere.
+    pub(super) fn learn<'r>(
         &mut self,
         lookup: &LookupTable,
-        prefix: Prefix,
-        route: Option<&LearnedRoute>,
+        changes: impl Iterator<Item = (Prefix, Option<&'r LearnedRoute>)>,
     ) {
-        let route = route.filter(|_| self.configured.exact(prefix).is_none());
-        let entry = match route {
-            None => None,
-            Some(LearnedRoute::Discard) => Some(RouteEntry::Blackhole),
-            Some(LearnedRoute::Via(addresses)) => {
-                let found = addresses.iter().filter_map(|&hop| self.next_hop(lookup, hop));
-                let mut hops: Vec<_> = found.take(MAX_NEXT_HOPS).collect();
-                hops.sort_unstable();
-                hops.dedup();
-                match hops[..] {
-                    [] => None,
-                    [RouteHop::Endpoint(endpoint)] => Some(RouteEntry::Via(endpoint)),
-                    [RouteHop::Site(site)] => Some(RouteEntry::Site(site)),
-                    [_, _, ..] => Some(RouteEntry::Several(hops.into())),
-                }
-            }
+        let entries: Vec<_> = changes
+            .map(|(prefix, route)| {
+                let route = route.filter(|_| self.configured.exact(prefix).is_none());
+                (prefix, route.and_then(|route| self.entry(lookup, route)))
+            })
+            .collect();
+        self.learned.apply(entries, |_| {});
+    }
+
+    fn entry(&self, lookup: &LookupTable, route: &LearnedRoute) -> Option<RouteEntry> {
+        let addresses = match route {
+            LearnedRoute::Discard => return Some(RouteEntry::Blackhole),
+            LearnedRoute::Via(addresses) => addresses,
         };
-        match entry {
-            Some(entry) => drop(self.learned.insert(prefix, entry)),
-            None => drop(self.learned.remove(prefix)),
+        let found = addresses.iter().filter_map(|&hop| self.next_hop(lookup, hop));
+        let mut hops: Vec<_> = found.take(MAX_NEXT_HOPS).collect();
+        hops.sort_unstable();
+        hops.dedup();
+        match hops[..] {
+            [] => None,
+            [RouteHop::Endpoint(endpoint)] => Some(RouteEntry::Via(endpoint)),
+            [RouteHop::Site(site)] => Some(RouteEntry::Site(site)),
+            [_, _, ..] => Some(RouteEntry::Several(hops.into())),
         }
     }
 }

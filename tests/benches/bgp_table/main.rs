@@ -11,13 +11,12 @@
 //! parses what it is told and counts prefixes. Rounds are interleaved. Measured are the seconds from the
 //! first byte until the reader was told everything, the CPU time of the contender's processes (user
 //! and system) until they are idle, and their resident memory, then and at most. No contender puts
-//! routes into a kernel. nvgate's is its speaker with the kernel's TCP, without the rest of the
-//! gateway. Needs root; arguments: rounds (default 3), routes (1,000,000), routes that share a set
-//! of attributes on average (6), and the names of contenders, all unless there are any.
+//! routes into a kernel; nvgate is the whole gateway, which takes them into the table that its
+//! workers forward by, too. Needs root; arguments: rounds (default 3), routes (1,000,000), routes that
+//! share a set of attributes on average (6), and the names of contenders, all unless there are any.
 
 mod feed;
 mod rivals;
-mod speaker;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -29,7 +28,7 @@ use nvgate::demo::lab::{LinkSetup, Namespace, SuperPackets};
 use nvgate_tests::skip::has_peers;
 
 use feed::{Feed, Peer};
-use rivals::{Contender, End, Process};
+use rivals::{Contender, End, FABRIC, PROVIDER, Process};
 
 const OWN: End = (Ipv4Addr::new(10, 9, 0, 100), 100_000);
 const FEEDS: End = (Ipv4Addr::new(10, 9, 0, 1), 100_001);
@@ -43,9 +42,6 @@ const PHASES: [&str; 3] = ["announced", "withdrawn", "announced again"];
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.iter().any(|word| word == "--speaker") {
-        return speaker::run(OWN, &[FEEDS, READS]);
-    }
     let programs = ["ip", "taskset", "bird", "vtysh", "gobgpd", "bgpctl"];
     if !has_peers("bgp_table", &programs) {
         return Ok(());
@@ -144,10 +140,16 @@ impl Bench {
         ensure!(pinned.status.success(), "taskset: {}", pinned.status);
         let (peers, contender) = (Namespace::new("peers")?, Namespace::new("contender")?);
         peers.add_veth("eth0", &contender, "eth0")?;
-        for (namespace, addresses) in [(&peers, &[FEEDS.0, READS.0][..]), (&contender, &[OWN.0])] {
+        peers.add_veth(FABRIC, &contender, FABRIC)?;
+        for (namespace, name, addresses) in [
+            (&peers, "eth0", &[FEEDS.0, READS.0][..]),
+            (&contender, "eth0", &[OWN.0]),
+            (&peers, FABRIC, &[]),
+            (&contender, FABRIC, &[PROVIDER]),
+        ] {
             let addresses: Vec<_> = addresses.iter().map(|&address| (address.into(), 24)).collect();
             namespace.set_up(&LinkSetup {
-                name: "eth0",
+                name,
                 mac: None,
                 mtu: 1500,
                 addresses: &addresses,

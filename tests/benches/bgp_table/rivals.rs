@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nvgate::demo::lab::Namespace;
+use nvgate_tests::run_lab::binary;
 
 /// FRR's BGP daemon, and OpenBGPD's, which has the same name.
 const FRR: &str = "/usr/lib/frr/bgpd";
@@ -18,6 +19,11 @@ const OPENBGPD: &str = "/usr/sbin/bgpd";
 const OPENBGPD_RUN: &str = "/run/openbgpd";
 /// /proc/PID/stat counts hundredths of a second.
 const TICKS: f64 = 100.0;
+
+/// The gateway's other port.
+pub const FABRIC: &str = "fabric0";
+/// Its address there.
+pub const PROVIDER: Ipv4Addr = Ipv4Addr::new(10, 10, 0, 100);
 
 /// How long it may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,7 +34,7 @@ pub type End = (Ipv4Addr, u32);
 /// Who is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Contender {
-    /// This program's speaker.
+    /// The gateway, all of it.
     Nvgate,
     Bird,
     Frr,
@@ -43,7 +49,7 @@ impl Contender {
     /// Its name in the table.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Nvgate => "nvgate (speaker)",
+            Self::Nvgate => "nvgate",
             Self::Bird => "BIRD 2",
             Self::Frr => "FRR bgpd",
             Self::GoBgp => "GoBGP",
@@ -63,8 +69,10 @@ impl Contender {
         let file = directory.join("config");
         let command = match self {
             Self::Nvgate => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.arg("--speaker");
+                fs::create_dir_all(directory.join("tenants.d"))?;
+                fs::write(directory.join("gateway.yaml"), nvgate(directory, own, others))?;
+                let mut command = Command::new(binary()?);
+                command.args(["--log", "warn", "run", "--config"]).arg(directory);
                 command
             }
             Self::Bird => {
@@ -103,6 +111,24 @@ impl Contender {
         };
         Ok(command)
     }
+}
+
+fn nvgate(directory: &Path, own: End, others: [End; 2]) -> String {
+    let peers = others.map(|(address, asn)| {
+        format!(
+            "      - {{name: as{asn}, address: {address}, asn: {asn}, passive: true, import: all, \
+             export: all}}\n"
+        )
+    });
+    format!(
+        "fabric: {{link: {FABRIC}, provider_addresses: {PROVIDER}}}\nfront_end:\n  link: eth0\n  bgp:\n    \
+         asn: {}\n    router_id: {}\n    martians: unforwardable\n    peers:\n{}    policies:\n      \
+         - {{name: all, rules: [{{then: accept}}]}}\nworkers: 1\nstate_directory: {}\n",
+        own.1,
+        own.0,
+        peers.concat(),
+        directory.join("state").display()
+    )
 }
 
 fn bird(own: End, others: [End; 2]) -> String {

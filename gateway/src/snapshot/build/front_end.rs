@@ -71,7 +71,7 @@ impl SnapshotBuilder {
         FrontEnd {
             mac: link.mac,
             link: Arc::new(link_now),
-            learned: self.upstream.routes.clone(),
+            learned: self.upstream.shared(),
             hops: hops.collect(),
             gateways: gateways.iter().filter_map(|hop| self.hop_index.get(hop).copied()).collect(),
             hop_index: self.hop_index.clone(),

@@ -278,9 +278,8 @@ impl SnapshotBuilder {
         let routes_up = routes_up(plan, &sites);
         let lookup = self.build_lookup(plan)?;
         let mut routes = build_routes(plan, &lookup, &routes_up)?;
-        for (prefix, route) in self.learned.get(&plan.routing_domain).into_iter().flatten() {
-            routes.learn(&lookup, *prefix, Some(route));
-        }
+        let learned = self.learned.get(&plan.routing_domain).into_iter().flatten();
+        routes.learn(&lookup, learned.map(|(prefix, route)| (*prefix, Some(route))));
         let mut budgets = BTreeMap::new();
         for customer in plan.endpoints.iter().flat_map(|endpoint| &endpoint.customer_addresses) {
             let limit = plan.limits.sessions_per_customer;
@@ -430,9 +429,8 @@ fn learn(domain: &Domain, changes: &LearnedChanges) -> Domain {
     if changes.anew {
         routes.forget();
     }
-    for (&prefix, route) in &changes.routes {
-        routes.learn(&domain.lookup, prefix, route.as_ref());
-    }
+    let changes = changes.routes.iter().map(|(prefix, route)| (*prefix, route.as_ref()));
+    routes.learn(&domain.lookup, changes);
     Domain { generation: domain.generation.next(), routes, ..domain.clone() }
 }
 
