@@ -1,9 +1,7 @@
 //! Tenants' routers as BIRD and FRR are configured for them, what they show, and what the gateway says
 //! of its peers and routes.
 
-use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nvgate::admin::bgp::{PeerReport, PeersReport, RouteReport, RoutesReport};
@@ -19,6 +17,9 @@ pub const WEB: [&str; 2] = ["10.1.0.10", "10.1.0.1"];
 pub const APP: [&str; 2] = ["10.1.0.20", "10.1.0.1"];
 /// The same of the VM `db`.
 pub const DB: [&str; 2] = ["10.2.0.10", "10.2.0.1"];
+/// The channel of a [`bird_with`] that learns everything and teaches its static routes.
+pub const CHANNEL: &str = "ipv4 { import all; export where source = RTS_STATIC; };";
+
 /// What `nvgate bgp` does with these words, in the gateway's namespace.
 ///
 /// # Errors
@@ -166,39 +167,4 @@ pub fn shows(
         }
         Ok(answer)
     })
-}
-
-/// The field of /proc/PID/status with the most memory that a process has had.
-pub const MOST_MEMORY: &str = "VmHWM:";
-/// That with the memory that it has.
-pub const MEMORY: &str = "VmRSS:";
-
-/// Bytes of memory of the gateway, by a field of /proc/PID/status.
-///
-/// # Errors
-///
-/// The kernel does not say.
-pub fn memory(lab: &RunLab, field: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", lab.id()?))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next());
-    Ok(kilobytes.context("a size")?.parse::<u64>()? * 1024)
-}
-
-/// Time of a core that the thread which speaks BGP has used.
-///
-/// # Errors
-///
-/// There is no such thread.
-pub fn speaking(lab: &RunLab) -> Result<Duration> {
-    for task in fs::read_dir(format!("/proc/{}/task", lab.id()?))? {
-        let stat = fs::read_to_string(task?.path().join("stat"))?;
-        let (name, fields) = stat.rsplit_once(')').context("a thread's name")?;
-        if name.ends_with("(nvgate-speaker") {
-            let fields: Vec<_> = fields.split_ascii_whitespace().collect();
-            let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-            return Ok(Duration::from_millis(ticks * 10));
-        }
-    }
-    anyhow::bail!("no thread speaks BGP")
 }

@@ -9,15 +9,14 @@ use nvgate::admin::bgp::{ExplainReport, PeersReport, RouteReport, RoutesReport, 
 use nvgate::admin::health::HealthState;
 use nvgate::demo::lab::probe::{Service, ping};
 use nvgate::demo::site::SERVICE_PORT;
-use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR, GATEWAY, TAUGHT, THROUGH, bird, established};
-use nvgate_tests::bgp_routers::{nvgate_bgp, said};
+use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR, GATEWAY, TAUGHT, bird, established};
+use nvgate_tests::bgp_routers::{CHANNEL, WEB as ROUTER, bird_with, frr_with, nvgate_bgp, said};
+use nvgate_tests::bgp_tunnels::{BEHIND, BEHIND_PREFIX, Routed, TUNNEL_ENDS, tunnelled};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;
-use nvgate_tests::wg_lab::{
-    Peer, PeerPlan, Premises, build, gateway_key, give_vpn, place, reaches,
-};
-use nvgate_tests::wg_twins::{HQ, TENANTS, WEB, hq, plan, tunnel};
+use nvgate_tests::wg_lab::{build, give_vpn, reaches};
+use nvgate_tests::wg_twins::{TENANTS, WEB};
 
 /// The other VM of each tenant.
 const DATABASE: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 10);
@@ -34,57 +33,28 @@ const GATEWAY_WITH_POLICY: &str = "bgp:
         - {set: {local_preference: 200}, then: accept}
 ";
 
+/// What the routers teach.
+const ROUTE: &str = "route 172.30.0.0/16 unreachable;";
+
+fn bird_of_one() -> String {
+    bird_with(ROUTER[0], ROUTER[1], [65010, 64512], ROUTE, CHANNEL)
+}
+
 /// A router that teaches a second prefix, with a community on both.
-const BIRD_OF_TWO: &str = "router id 10.1.0.10;
-protocol device {}
-protocol static taught {
-  ipv4;
-  route 172.30.0.0/16 unreachable;
-  route 172.31.0.0/16 unreachable;
+fn bird_of_two() -> String {
+    let taught = format!("{ROUTE} route 172.31.0.0/16 unreachable;");
+    let export = "bgp_community.add((65010, 7)); accept;";
+    let channel = format!("ipv4 {{ import all; export filter {{ {export} }}; }};");
+    bird_with(ROUTER[0], ROUTER[1], [65010, 64512], &taught, &channel)
 }
-protocol bgp upstream {
-  local 10.1.0.10 as 65010;
-  neighbor 10.1.0.1 as 64512;
-  hold time 9;
-  connect delay time 1;
-  connect retry time 2;
-  ipv4 { import all; export filter { bgp_community.add((65010, 7)); accept; }; };
-}
-";
-
-const BIRD_CONFIG: &str = "router id 10.1.0.10;
-protocol device {}
-protocol static taught { ipv4; route 172.30.0.0/16 unreachable; }
-protocol bgp upstream {
-  local 10.1.0.10 as 65010;
-  neighbor 10.1.0.1 as 64512;
-  hold time 9;
-  connect delay time 1;
-  connect retry time 2;
-  ipv4 { import all; export where source = RTS_STATIC; };
-}
-";
-
-const FRR_CONFIG: &str = "log file /dev/stdout
-router bgp 65010
- bgp router-id 10.1.0.10
- no bgp ebgp-requires-policy
- no bgp network import-check
- neighbor 10.1.0.1 remote-as 64512
- neighbor 10.1.0.1 timers 3 9
- neighbor 10.1.0.1 timers connect 2
- address-family ipv4 unicast
-  network 172.30.0.0/16
- exit-address-family
-";
 
 /// Twins with a router in the web VM of each, and what is behind it.
-struct Routed {
+struct Twins {
     _behind: Vec<Service>,
     lab: RunLab,
 }
 
-fn routed(test: &str, workers: usize, gateway: &str) -> Result<Option<Routed>> {
+fn routed(test: &str, workers: usize, gateway: &str) -> Result<Option<Twins>> {
     let Some(mut lab) = RunLab::build(test, workers)? else { return Ok(None) };
     let mut behind = Vec::new();
     for tenant in TENANTS {
@@ -95,7 +65,7 @@ fn routed(test: &str, workers: usize, gateway: &str) -> Result<Option<Routed>> {
         behind.push(Service::start(vm, &format!("behind-{tenant}"), &[socket])?);
     }
     lab.start()?;
-    Ok(Some(Routed { _behind: behind, lab }))
+    Ok(Some(Twins { _behind: behind, lab }))
 }
 
 /// From each tenant's other VM one reaches what its own router taught, and nobody else's.
@@ -117,10 +87,11 @@ fn routers_of_twins_teach_and_learn_with_bird() -> Result<()> {
         return Ok(());
     }
     for workers in [1, 2] {
-        let Some(Routed { lab, _behind }) = routed(TEST, workers, GATEWAY)? else { return Ok(()) };
+        let Some(Twins { lab, _behind }) = routed(TEST, workers, GATEWAY)? else { return Ok(()) };
+        let config = bird_of_one();
         let routers: Vec<_> = TENANTS
             .iter()
-            .map(|tenant| Daemon::bird(lab.config(), lab.vm(&format!("{tenant}-web")), BIRD_CONFIG))
+            .map(|tenant| Daemon::bird(lab.config(), lab.vm(&format!("{tenant}-web")), &config))
             .collect::<Result<_>>()?;
         each_reaches_what_was_taught(&lab)?;
         for (tenant, router) in TENANTS.iter().zip(&routers) {
@@ -171,11 +142,18 @@ fn signed_sessions_come_up_with_the_right_password_only() -> Result<()> {
     lab.wait("the signed session is up", || established(&right, red))?;
     std::thread::sleep(Duration::from_secs(4));
     ensure!(established(&wrong, blue).is_err(), "a wrong password is as good as the right one");
-    established(&right, red)
+    established(&right, red)?;
+    let refused = |tenant| -> Result<_> {
+        let refused = lab.tenant(tenant)?.context("it is served")?.refused.0;
+        Ok(refused.get("signature_wrong").copied().unwrap_or_default())
+    };
+    ensure!(refused("blue")? > 0 && refused("red")? == 0, "{:?}", lab.status()?);
+    let (_, metrics) = lab.ask("/metrics")?;
+    let sample =
+        "nvgate_tenant_endpoint_refusals_total{tenant=\"blue\",reason=\"signature_wrong\"}";
+    ensure!(metrics.contains(sample), "{metrics}");
+    Ok(())
 }
-
-/// The gateway's address in the gateway subnet.
-const OWN: Ipv4Addr = Ipv4Addr::new(10, 254, 254, 1);
 
 #[test]
 fn a_router_behind_a_tunnel_teaches_what_lies_behind_it() -> Result<()> {
@@ -184,36 +162,14 @@ fn a_router_behind_a_tunnel_teaches_what_lies_behind_it() -> Result<()> {
         return Ok(());
     }
     let Some(mut lab) = build(TEST, 2)? else { return Ok(()) };
-    for (tenant, number) in TENANTS.into_iter().zip(1_u8..) {
-        let vpn =
-            hq(&tunnel("a", number, "")).replace("192.168.0.0/16, via", "192.168.10.0/24, via");
-        let router =
-            "bgp:\n  asn: 64512\n  peers: [{name: hq, address: 192.168.10.1, asn: 65010}]\n";
-        give_vpn(&lab, tenant, &format!("{vpn}{router}"))?;
-    }
-    lab.start()?;
-    let place = place(&lab, 1)?;
-    let behind = Ipv4Addr::new(192, 168, 77, 1);
-    let mut kept = Vec::new();
-    for (index, tenant) in TENANTS.into_iter().enumerate() {
-        let key = gateway_key(&lab, tenant)?;
-        let premises = Premises::build(&format!("{tenant}-hq"), HQ)?;
-        let router = &premises.router;
-        change(router, "lo", &[Change::Up, Change::Add(behind.into(), 32)])?;
-        let plan = PeerPlan { networks: &THROUGH, ..plan(index, &key, index as u8 + 1) };
-        let peer = Peer::start(lab.config(), &place, router, &plan)?;
-        let label = format!("behind-{tenant}");
-        let socket = SocketAddr::new(behind.into(), SERVICE_PORT);
-        let service = Service::start(router, &label, &[socket])?;
-        let local = Ipv4Addr::new(192, 168, 10, 1);
-        let config = bird(local, OWN, "192.168.77.0/24", "  multihop;\n");
-        let daemon = Daemon::bird(lab.config(), router, &config)?;
-        kept.push((premises, peer, service, daemon));
-    }
-    for (tenant, (premises, ..)) in TENANTS.iter().zip(&kept) {
+    let [gateway, own] = TUNNEL_ENDS;
+    let config = bird(own, gateway, BEHIND_PREFIX, "  multihop;\n");
+    let tunnelled =
+        tunnelled(&mut lab, |lab, _, router| Daemon::bird(lab.config(), router, &config))?;
+    for (tenant, Routed { premises, .. }) in TENANTS.iter().zip(&tunnelled.routed) {
         let vm = lab.vm(&format!("{tenant}-web"));
-        lab.wait(&format!("{tenant} reaches {behind}"), || {
-            reaches(vm, behind.into(), &format!("behind-{tenant}"), WEB.into())
+        lab.wait(&format!("{tenant} reaches {BEHIND}"), || {
+            reaches(vm, BEHIND.into(), &format!("behind-{tenant}"), WEB.into())
         })?;
         reaches(&premises.client, WEB.into(), &format!("{tenant}-web"), premises.ipv4.into())?;
     }
@@ -226,10 +182,12 @@ fn routers_of_twins_teach_and_learn_with_frr() -> Result<()> {
     if !has_peers(TEST, &FRR) {
         return Ok(());
     }
-    let Some(Routed { lab, _behind }) = routed(TEST, 2, GATEWAY)? else { return Ok(()) };
+    let Some(Twins { lab, _behind }) = routed(TEST, 2, GATEWAY)? else { return Ok(()) };
+    let taught = ["172.30.0.0/16"];
+    let config = frr_with(ROUTER[0], ROUTER[1], [65010, 64512], &taught, ["", ""]);
     let routers: Vec<_> = TENANTS
         .iter()
-        .map(|tenant| Daemon::frr(lab.config(), lab.vm(&format!("{tenant}-web")), FRR_CONFIG))
+        .map(|tenant| Daemon::frr(lab.config(), lab.vm(&format!("{tenant}-web")), &config))
         .collect::<Result<_>>()?;
     each_reaches_what_was_taught(&lab)?;
     for (tenant, router) in TENANTS.iter().zip(&routers) {
@@ -249,7 +207,7 @@ fn an_operator_sees_peers_and_why_a_route_is_used_with_bird() -> Result<()> {
     if !has_peers(TEST, &BIRD) {
         return Ok(());
     }
-    let Some(Routed { lab, _behind }) = routed(TEST, 1, GATEWAY_WITH_POLICY)? else {
+    let Some(Twins { lab, _behind }) = routed(TEST, 1, GATEWAY_WITH_POLICY)? else {
         return Ok(());
     };
     let [tenant, other] = TENANTS;
@@ -265,7 +223,7 @@ fn an_operator_sees_peers_and_why_a_route_is_used_with_bird() -> Result<()> {
     })?;
 
     let vm = lab.vm(&format!("{tenant}-web"));
-    let router = Daemon::bird(lab.config(), vm, BIRD_OF_TWO)?;
+    let router = Daemon::bird(lab.config(), vm, &bird_of_two())?;
     let peers: PeersReport = lab.wait("the session is shown", || {
         let report: PeersReport = serde_json::from_str(&said(&lab, "peers --json")?)?;
         let mine = report.peers.iter().find(|peer| peer.tenant.as_deref() == Some(tenant));
@@ -391,6 +349,9 @@ fn prefixes_are_explained(lab: &RunLab, tenant: &str) -> Result<()> {
     let rule = told.export.as_ref().map(|export| (export.accepted, export.rule.to_string()));
     ensure!(rule == Some((true, "the built-in rule tenant-export-subnet".to_owned())), "{own:?}");
     let nothing = explain("192.0.2.0/24")?;
-    ensure!(nothing.routes.is_empty(), "{nothing:?}");
+    ensure!(nothing.routes.is_empty() && nothing.prefix == nothing.asked, "{nothing:?}");
+    let around = explain("172.30.1.1")?;
+    ensure!((&*around.asked, &*around.prefix) == ("172.30.1.1/32", "172.30.0.0/16"), "{around:?}");
+    ensure!(around.routes.len() == 1, "{around:?}");
     Ok(())
 }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nvgate::admin::health::HealthState;
 use nvgate_tests::bgp_lab::{BIRD, Daemon, GATEWAY};
+use nvgate_tests::bgp_routers::{CHANNEL, WEB, bird_with};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::give_vpn;
@@ -19,21 +20,14 @@ use nvgate_tests::wg_twins::TENANTS;
 
 const COLLECTOR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11_019);
 
-const BIRD_CONFIG: &str = "router id 10.1.0.10;
-protocol device {}
-protocol static taught { ipv4; route 172.30.0.0/16 unreachable; }
-protocol static more { ipv4; route 172.31.0.0/16 unreachable; }
-protocol bgp upstream {
-  local 10.1.0.10 as 65010;
-  neighbor 10.1.0.1 as 64512;
-  hold time 9;
-  connect delay time 1;
-  connect retry time 2;
-  ipv4 { import all; export where source = RTS_STATIC; };
-}
-";
-
 const BMP: &str = "bmp: {address: 127.0.0.1, port: 11019}\n";
+
+/// A router with two protocols that teach.
+fn bird() -> String {
+    let first = "route 172.30.0.0/16 unreachable;";
+    let more = "protocol static more { ipv4; route 172.31.0.0/16 unreachable; }\n";
+    bird_with(WEB[0], WEB[1], [65010, 64512], first, CHANNEL) + more
+}
 
 /// A prefix as it stands in an UPDATE.
 type Routed = (Ipv4Addr, u8);
@@ -237,7 +231,7 @@ fn a_collector_follows_twins_with_the_same_addresses_from_any_time_on() -> Resul
     })?;
     let mut routers: Vec<Daemon> = TENANTS
         .iter()
-        .map(|tenant| Daemon::bird(lab.config(), lab.vm(&format!("{tenant}-web")), BIRD_CONFIG))
+        .map(|tenant| Daemon::bird(lab.config(), lab.vm(&format!("{tenant}-web")), &bird()))
         .collect::<Result<_>>()?;
     let first = lab.wait("sessions that come are told", || both_have_both(&early))?;
     early.leave()?;

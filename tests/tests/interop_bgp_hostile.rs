@@ -12,9 +12,8 @@ use nvgate_tests::bgp_lab::{BIRD, Daemon, TAUGHT, reaches_what_was_taught};
 use nvgate_tests::bgp_raw::{
     KEEPALIVE, RawPeer, UPDATE, Window, attribute, mandatory, message, update, withdrawal,
 };
-use nvgate_tests::bgp_routers::{
-    DB, MOST_MEMORY, WEB, are_up, bird_with, gateway, memory, peer, routes, said, speaking,
-};
+use nvgate_tests::bgp_routers::{DB, WEB, are_up, bird_with, gateway, peer, routes, said};
+use nvgate_tests::process_costs::{MOST_MEMORY, memory, speaking};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;
@@ -83,7 +82,7 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     let honest = Daemon::bird(lab.config(), lab.vm("red-db"), &honest)?;
     are_up(&lab, "red", &["honest"])?;
     reaches_what_was_taught(&lab, lab.vm("blue-db"))?;
-    let before = memory(&lab, MOST_MEMORY)?;
+    let before = memory(lab.id()?, MOST_MEMORY)?;
     let pings = Pings::start_patient(lab.vm("blue-db"), TAUGHT)?;
 
     garbage_ends_the_session(&lab)?;
@@ -101,7 +100,7 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     deaf.send(&message(KEEPALIVE, &[]))?;
     drop(loud);
     println!("{}", said(&lab, "peers")?);
-    let grown = memory(&lab, MOST_MEMORY)?.saturating_sub(before);
+    let grown = memory(lab.id()?, MOST_MEMORY)?.saturating_sub(before);
     println!("{} KiB before, {} KiB more", before >> 10, grown >> 10);
     ensure!(grown < GROWTH, "the gateway grew by {grown} bytes");
     let (silence, answered) = pings.end()?;
@@ -216,7 +215,7 @@ fn left_behind(number: usize) -> Vec<u8> {
 fn a_flood_waits_for_its_turn(lab: &RunLab) -> Result<RawPeer> {
     let loud = join(lab, LOUD, Window::Open)?;
     let began = peer(lab, "red", LOUD.0)?.messages_received.update;
-    let (since, used) = (Instant::now(), speaking(lab)?);
+    let (since, used) = (Instant::now(), speaking(lab.id()?)?);
     let mut sender = loud.sender()?;
     let sent = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -244,7 +243,7 @@ fn a_flood_waits_for_its_turn(lab: &RunLab) -> Result<RawPeer> {
     })?;
     let elapsed = since.elapsed().as_secs_f64();
     let taken = peer(lab, "red", LOUD.0)?.messages_received.update - began;
-    let share = (speaking(lab)? - used).as_secs_f64() / elapsed;
+    let share = (speaking(lab.id()?)? - used).as_secs_f64() / elapsed;
     let sent = sent.into_inner() + LEFT as u64;
     println!("flood: {sent} sent and {taken} taken in {elapsed:.1} s, {share:.2} of a core");
     // The bucket may begin full.

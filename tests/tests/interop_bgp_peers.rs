@@ -7,15 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::Service;
 use nvgate::demo::site::SERVICE_PORT;
-use nvgate_tests::bgp_lab::{Daemon, EXABGP, GOBGP, OPENBGPD, THROUGH};
+use nvgate_tests::bgp_lab::{Daemon, EXABGP, GOBGP, OPENBGPD};
 use nvgate_tests::bgp_routers::{are_up, peer, said};
+use nvgate_tests::bgp_tunnels::{BEHIND, BEHIND_PREFIX, Routed, TUNNEL_ENDS, tunnelled};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::skip::has_peers;
-use nvgate_tests::wg_lab::{
-    Peer, PeerPlan, Premises, answers, build, gateway_key, give_vpn, place,
-};
-use nvgate_tests::wg_twins::{HQ, TENANTS, WEB, hq, plan, tunnel};
+use nvgate_tests::wg_lab::{answers, build, give_vpn};
+use nvgate_tests::wg_twins::{TENANTS, WEB};
 
 /// Both families over IPv4, a session for each family, both over IPv6.
 const GATEWAY: &str = "bgp:
@@ -260,9 +259,6 @@ fn what_is_withdrawn_is_gone(lab: &RunLab, tenant: &str, routers: &[Daemon; 3]) 
     })
 }
 
-/// The gateway's address in the gateway subnet, and the router's at the premises.
-const TUNNEL_ENDS: [&str; 2] = ["10.254.254.1", "192.168.10.1"];
-
 /// A router behind a tunnel, by its tenant: GoBGP, and OpenBGPD.
 fn start_behind_a_tunnel(lab: &RunLab, tenant: &str, router: &Namespace) -> Result<Daemon> {
     let [gateway, own] = TUNNEL_ENDS;
@@ -274,13 +270,13 @@ fn start_behind_a_tunnel(lab: &RunLab, tenant: &str, router: &Namespace) -> Resu
              [neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 64\n"
         );
         let daemon = Daemon::gobgp(lab.config(), router, &config)?;
-        let words = format!("global rib add 192.168.77.0/24 nexthop {own} -a ipv4");
+        let words = format!("global rib add {BEHIND_PREFIX} nexthop {own} -a ipv4");
         lab.wait("GoBGP takes a route", || daemon.ask(router, &words))?;
         return Ok(daemon);
     }
     let config = format!(
         "AS 65010\nrouter-id {own}\nlisten on {own}\nfib-update no\n\
-         nexthop qualify via default\nnetwork 192.168.77.0/24 set nexthop {own}\n\
+         nexthop qualify via default\nnetwork {BEHIND_PREFIX} set nexthop {own}\n\
          neighbor {gateway} {{\n remote-as 64512\n local-address {own}\n multihop 64\n\
          announce IPv4 unicast\n}}\nallow from any\nallow to any\n"
     );
@@ -294,40 +290,18 @@ fn gobgp_and_openbgpd_behind_tunnels_teach_what_lies_behind_them() -> Result<()>
         return Ok(());
     }
     let Some(mut lab) = build(TEST, 2)? else { return Ok(()) };
-    for (tenant, number) in TENANTS.into_iter().zip(1_u8..) {
-        let vpn =
-            hq(&tunnel("a", number, "")).replace("192.168.0.0/16, via", "192.168.10.0/24, via");
-        let router = "bgp:\n  asn: 64512\n  peers:\n    \
-                      - {name: hq, address: 192.168.10.1, asn: 65010, connect_retry_secs: 2}\n";
-        give_vpn(&lab, tenant, &format!("{vpn}{router}"))?;
-    }
-    lab.start()?;
-    let place = place(&lab, 1)?;
-    let behind = Ipv4Addr::new(192, 168, 77, 1);
-    let mut kept = Vec::new();
-    for (index, tenant) in TENANTS.into_iter().enumerate() {
-        let key = gateway_key(&lab, tenant)?;
-        let premises = Premises::build(&format!("{tenant}-hq"), HQ)?;
-        let router = &premises.router;
-        change(router, "lo", &[Change::Add(behind.into(), 32)])?;
-        let plan = PeerPlan { networks: &THROUGH, ..plan(index, &key, index as u8 + 1) };
-        let peer = Peer::start(lab.config(), &place, router, &plan)?;
-        let socket = SocketAddr::new(behind.into(), SERVICE_PORT);
-        let service = Service::start(router, &format!("behind-{tenant}"), &[socket])?;
-        let daemon = start_behind_a_tunnel(&lab, tenant, router)?;
-        kept.push((premises, peer, service, daemon));
-    }
-    for (tenant, (premises, _, _, daemon)) in TENANTS.into_iter().zip(&kept) {
+    let tunnelled = tunnelled(&mut lab, start_behind_a_tunnel)?;
+    for (tenant, Routed { premises, daemon, .. }) in TENANTS.into_iter().zip(&tunnelled.routed) {
         let vm = lab.vm(&format!("{tenant}-web"));
-        let target = SocketAddr::new(behind.into(), SERVICE_PORT);
-        lab.wait(&format!("{tenant} reaches {behind}"), || {
+        let target = SocketAddr::new(BEHIND.into(), SERVICE_PORT);
+        lab.wait(&format!("{tenant} reaches {BEHIND}"), || {
             answers(vm, target, &format!("behind-{tenant}"), WEB.into())
         })?;
         let words = if tenant == TENANTS[0] { "global rib" } else { "show rib" };
         lab.wait("it learns the tenant's subnets", || {
             let routes = daemon.ask(&premises.router, words)?;
             ensure!(routes.contains("10.1.0.0/24") && routes.contains("10.2.0.0/24"), "{routes}");
-            ensure!(routes.contains(TUNNEL_ENDS[0]), "{routes}");
+            ensure!(routes.contains(&TUNNEL_ENDS[0].to_string()), "{routes}");
             Ok(())
         })?;
     }

@@ -533,6 +533,13 @@ impl Table {
         view_family!(self, Family::of(prefix), |table| table.explain(&self.shared, prefix))
     }
 
+    /// Of the prefixes that cover this one: itself if it has a route, else the longest that packets
+    /// take a route to, else the longest with any route.
+    #[must_use]
+    pub fn longest_match(&self, prefix: Prefix) -> Option<Prefix> {
+        view_family!(self, Family::of(prefix), |table| table.longest_match(prefix))
+    }
+
     /// The routes of prefixes behind `after` that the filter lets through, in the order of prefixes:
     /// whole prefixes, until there are at least `limit` routes. Time is that of looking at every
     /// prefix of the family.

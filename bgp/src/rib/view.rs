@@ -87,6 +87,24 @@ impl<N: Network> FamilyTable<N> {
         Explanation { routes, announced }
     }
 
+    /// Of the prefixes that cover this one: itself if it has a route, else the longest that packets
+    /// take a route to, else the longest with any route.
+    pub(super) fn longest_match(&self, prefix: Prefix) -> Option<Prefix> {
+        let routes = |prefix| {
+            let first = self.prefixes.find(prefix).and_then(|index| self.prefixes[index].first);
+            chain(&self.routes, first)
+        };
+        let covering = (0..=prefix.length()).rev();
+        let covering = covering.flat_map(|length| Prefix::containing(prefix.network(), length));
+        let mut held = covering.filter(|prefix| routes(*prefix).next().is_some());
+        let longest = held.next()?;
+        let is_taken = |prefix: &Prefix| routes(*prefix).any(|route| self.routes[route].is_used());
+        if longest == prefix || is_taken(&longest) {
+            return Some(longest);
+        }
+        held.find(is_taken).or(Some(longest))
+    }
+
     /// The routes of prefixes behind `after` that the filter lets through, in the order of prefixes,
     /// until at least `limit` are found. Time is that of looking at every prefix.
     pub(super) fn routes(

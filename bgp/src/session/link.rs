@@ -36,6 +36,9 @@ pub(super) struct Link {
     /// The OPEN that we sent, with its bytes, until it is agreed upon.
     pub open: Option<(Open, Box<[u8]>)>,
     pub negotiated: Option<Arc<Negotiated>>,
+    /// What the peer may send after our OPEN: what that announced, whatever the peer's did (RFC 8654
+    /// sections 4 and 5). What we send keeps to what both announced, see [`Codec::max_message`].
+    pub receive_limit: MessageLimit,
 }
 
 impl Link {
@@ -53,6 +56,7 @@ impl Link {
             output: WriteBuffer::default(),
             open: None,
             negotiated: None,
+            receive_limit: MessageLimit::Standard,
         })
     }
 
@@ -60,9 +64,5 @@ impl Link {
         self.negotiated
             .as_ref()
             .map_or(Codec::initial(NeighborKind::External), |negotiated| negotiated.codec)
-    }
-
-    pub(super) fn limit(&self) -> MessageLimit {
-        self.codec().max_message
     }
 }

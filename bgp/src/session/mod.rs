@@ -350,7 +350,7 @@ impl Session {
         self.core
             .link(connection)
             .filter(|link| link.state >= State::OpenSent)
-            .is_some_and(|link| !matches!(wire::frame(input, link.limit()), Ok(None)))
+            .is_some_and(|link| !matches!(wire::frame(input, link.receive_limit), Ok(None)))
     }
 
     /// The most advanced state of the peer's connections.

@@ -12,9 +12,7 @@ use crate::neighbor_kind::NeighborKind;
 use crate::notification::{Notification, NotificationReason};
 use crate::reaction::SessionReset;
 use crate::role::Role;
-use crate::wire::{
-    self, AddPathMode, Capability, Codec, ExtendedNextHop, MessageLimit, Open, RestartFamily,
-};
+use crate::wire::{self, AddPathMode, Capability, Codec, ExtendedNextHop, Open, RestartFamily};
 
 /// What an established session agreed on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -203,15 +201,10 @@ fn codec(config: &PeerConfig, local: &Open, remote: &Open, neighbor: NeighborKin
                 && sender.add_path(family).is_some_and(AddPathMode::sends)
         })
     };
-    let extended = Capability::ExtendedMessage;
     let four = local.has_four_octet_asn() && remote.has_four_octet_asn();
     Codec {
         asn_width: if four { AsnWidth::Four } else { AsnWidth::Two },
-        max_message: if local.announces(&extended) && remote.announces(&extended) {
-            MessageLimit::Extended
-        } else {
-            MessageLimit::Standard
-        },
+        max_message: local.longest_message().min(remote.longest_message()),
         add_path_in: paths(local, remote),
         add_path_out: paths(remote, local),
         families,

@@ -1,6 +1,7 @@
 //! OPENs: ours, the peer's, and which of two connections goes on with them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nvgate_model::Instant;
 
@@ -12,6 +13,10 @@ use super::fsm::{Event, State};
 use super::negotiate::{local_open, negotiate};
 use crate::notification::{Notification, NotificationReason};
 use crate::wire::{MessageType, Open, encode_open};
+
+/// A connection whose OPEN comes so soon after another one was established is one that the peer began
+/// before it knew of that; who really restarts as soon is refused and tries again.
+const CROSSING: Duration = Duration::from_secs(5);
 
 impl Core {
     /// The OPEN of the peer, with its bytes.
@@ -62,7 +67,10 @@ impl Core {
         let restart = old.negotiated.as_ref().is_some_and(|old| old.restart.is_some());
         let (goes, event, fact) = match old.state {
             State::Established
-                if restart && new.is_late && new.direction == Direction::Incoming =>
+                if restart
+                    && new.is_late
+                    && new.direction == Direction::Incoming
+                    && self.established_at().is_some_and(|since| now.since(since) >= CROSSING) =>
             {
                 (other, Event::PeerRestarted, Fact::Nothing)
             }
@@ -90,6 +98,7 @@ impl Core {
         let bytes = link.output.append(|out| encoded = encode_open(&open, out));
         let bytes = bytes.into();
         encoded.expect("the capabilities of two families fit an OPEN");
+        link.receive_limit = open.longest_message();
         link.open = Some((open, bytes));
         self.counters.sent.count(MessageType::Open, 1);
     }

@@ -25,7 +25,7 @@ pub(super) fn next_message(
 ) -> Option<(MessageType, Range)> {
     let link = core.link(connection)?;
     let closed = link.closed;
-    match wire::frame(input.waiting(), link.limit()) {
+    match wire::frame(input.waiting(), link.receive_limit) {
         Ok(Some(frame)) => {
             let (kind, length) = (frame.kind(), frame.bytes().len());
             core.counters.received.count(kind, 1);
@@ -53,7 +53,7 @@ fn decode<'a>(
     connection: Connection,
 ) -> Option<Message<'a>> {
     let link = core.link(connection)?;
-    let frame = wire::frame(bytes, link.limit()).ok().flatten()?;
+    let frame = wire::frame(bytes, link.receive_limit).ok().flatten()?;
     match wire::decode(frame, &link.codec()) {
         Ok(message) => Some(message),
         Err(reset) => {

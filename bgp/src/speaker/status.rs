@@ -202,6 +202,13 @@ impl Speaker {
     pub fn explain(&self, place: Place, prefix: Prefix) -> PrefixStatus {
         self.routers.get(&place).map_or_else(PrefixStatus::default, |router| router.explain(prefix))
     }
+
+    /// Of the prefixes of a place that cover this one: itself if it has a route, else the longest
+    /// that packets take a route to, else the longest with any route.
+    #[must_use]
+    pub fn longest_match(&self, place: Place, prefix: Prefix) -> Option<Prefix> {
+        self.routers.get(&place)?.table.longest_match(prefix)
+    }
 }
 
 impl Router {

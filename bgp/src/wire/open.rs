@@ -59,6 +59,16 @@ impl Open {
         self.capabilities.contains(capability)
     }
 
+    /// The longest message that who sends this takes (RFC 8654 section 4).
+    #[must_use]
+    pub fn longest_message(&self) -> MessageLimit {
+        if self.announces(&Capability::ExtendedMessage) {
+            MessageLimit::Extended
+        } else {
+            MessageLimit::Standard
+        }
+    }
+
     /// Whether AS numbers of four octets are announced.
     #[must_use]
     pub fn has_four_octet_asn(&self) -> bool {

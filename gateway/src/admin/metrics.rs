@@ -170,6 +170,13 @@ fn write_tenants(to: &mut Exposition, tenants: &[TenantStatus]) {
     for tenant in tenants {
         write_drops(&mut drops, &[("tenant", &tenant.name)], &tenant.drops);
     }
+    let mut refused = to.counter(
+        "nvgate_tenant_endpoint_refusals_total",
+        "Packets that the gateway's own endpoint in the domain refused, by reason; a reason appears with its first packet.",
+    );
+    for tenant in tenants {
+        write_drops(&mut refused, &[("tenant", &tenant.name)], &tenant.refused);
+    }
     type Field = fn(&TenantStatus) -> u64;
     let gauges: [(&str, &str, Field); 3] = [
         ("nvgate_tenant_endpoints", "Endpoints configured.", |tenant| tenant.endpoints),

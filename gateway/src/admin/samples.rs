@@ -214,6 +214,7 @@ pub fn explanation() -> ExplainReport {
     let teacher = AdvertisedReport { peer: "router".to_owned(), sent: true, ..Default::default() };
     ExplainReport {
         tenant: Some("contoso".to_owned()),
+        asked: "172.30.0.0/16".to_owned(),
         prefix: "172.30.0.0/16".to_owned(),
         routes: vec![best, route("branch", "65020 65010"), rejected],
         omitted: 0,
@@ -254,6 +255,7 @@ pub fn busy() -> Status {
             answered: 9,
         },
         drops: Drops([("nat_filtered".to_owned(), 4), ("ttl_expired".to_owned(), 1)].into()),
+        refused: Drops([("signature_wrong".to_owned(), 3)].into()),
     };
     let fabrikam = TenantStatus {
         name: "fabrikam".to_owned(),

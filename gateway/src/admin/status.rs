@@ -18,6 +18,7 @@ use super::sites::SiteStatus;
 use crate::counters::{
     DomainTotals, DropTotals, NatTotals, PortTotals, TrafficTotal, WorkerCounters,
 };
+use crate::endpoint::Refusals;
 
 /// The whole gateway at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -172,6 +173,9 @@ pub struct TenantStatus {
     pub traffic: TenantTraffic,
     /// Its dropped packets.
     pub drops: Drops,
+    /// What the gateway's own endpoint in its domain, which speaks BGP and BFD, refused, by the stable
+    /// name of the reason; as it was at most a second or so ago.
+    pub refused: Drops,
 }
 
 impl TenantStatus {
@@ -196,6 +200,7 @@ impl TenantStatus {
                 answered: totals.punts,
             },
             drops: Drops::from(&totals.drops),
+            refused: Drops::default(),
         }
     }
 }
@@ -311,6 +316,14 @@ impl From<&DropTotals> for Drops {
     }
 }
 
+impl From<&Refusals> for Drops {
+    fn from(refusals: &Refusals) -> Self {
+        let named =
+            refusals.nonzero().map(|(refusal, packets)| (refusal.name().to_owned(), packets));
+        Self(named.collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,6 +389,7 @@ mod tests {
                 ..TenantTraffic::default()
             },
             drops: Drops([("nat_filtered".to_owned(), 2)].into()),
+            refused: Drops::default(),
         };
         assert_eq!(tenant, expected);
     }

@@ -14,7 +14,7 @@ use super::table::{Side, Table, span};
 use super::{Exit, check, complain, status};
 use crate::admin::bgp::{
     AdvertisedReport, ClearReport, ExplainReport, PeerReport, PeersReport, RouteReport,
-    RoutesReport,
+    RoutesReport, destination,
 };
 use crate::admin::commands::socket_path;
 
@@ -35,7 +35,7 @@ pub(super) enum Bgp {
     Routes(Routes),
     /// Say everything about one prefix of a tenant or of the front end, in sentences
     ///
-    /// Each route with what import made of it and why it is best or not; and for each peer what it
+    /// Of an address or a prefix without a route, it is the longest prefix that covers it. Each route with what import made of it and why it is best or not; and for each peer what it
     /// is told, or which rule keeps the route back.
     Explain(Explain),
     /// Begin the exchange with a peer anew
@@ -98,8 +98,8 @@ pub(super) struct Routes {
 pub(super) struct Explain {
     #[command(flatten)]
     whose: Whose,
-    /// The prefix, such as 172.30.0.0/16
-    #[arg(value_name = "PREFIX")]
+    /// The prefix, such as 172.30.0.0/16, or an address
+    #[arg(value_name = "PREFIX", value_parser = destination)]
     prefix: Prefix,
     #[command(flatten)]
     asking: Asking,
@@ -369,10 +369,13 @@ fn render_routes(report: &RoutesReport) -> String {
 }
 
 fn render_explanation(report: &ExplainReport) -> String {
-    let ExplainReport { tenant, prefix, routes, omitted, advertised } = report;
+    let ExplainReport { tenant, asked, prefix, routes, omitted, advertised } = report;
     let mut text = String::new();
     let tenant = tenant.as_deref().unwrap_or("The front end");
     // Writing to a string does not fail.
+    if asked != prefix {
+        let _ = writeln!(text, "{tenant} has no route to {asked}; {prefix} covers it.");
+    }
     let _ = match routes.len() {
         0 => writeln!(text, "{tenant} has no route to {prefix}."),
         1 => writeln!(text, "{tenant} has one route to {prefix}."),
@@ -494,11 +497,18 @@ mod tests {
         assert_eq!(text, include_str!("bgp_explain.golden.txt"));
         let none = ExplainReport {
             tenant: Some("red".to_owned()),
+            asked: "10.0.0.0/8".to_owned(),
             prefix: "10.0.0.0/8".to_owned(),
             advertised: samples::explanation().advertised,
             ..ExplainReport::default()
         };
         assert_eq!(render_explanation(&none), "red has no route to 10.0.0.0/8.\n");
+        let address = "172.30.7.7/32".to_owned();
+        let covered =
+            render_explanation(&ExplainReport { asked: address, ..samples::explanation() });
+        let (first, rest) = covered.split_once('\n').unwrap();
+        assert_eq!(first, "contoso has no route to 172.30.7.7/32; 172.30.0.0/16 covers it.");
+        assert_eq!(rest, text);
     }
 
     #[test]

@@ -381,6 +381,8 @@ mod tests {
             "nvgate bgp peers --tenant red --json --config /etc/nvgate",
             "nvgate bgp routes --tenant red --peer router --prefix 172.30.0.0/16 --json",
             "nvgate bgp explain --tenant red fd00::/8 --admin 127.0.0.1:9470",
+            "nvgate bgp explain --tenant red 10.0.0.1",
+            "nvgate bgp explain --front-end 2001:db8::1",
         ] {
             let Command::Bgp(_) = parse(line).unwrap().command else { panic!("{line}") };
         }
@@ -402,6 +404,7 @@ mod tests {
             "nvgate bgp routes --tenant red --prefix 10.0.0.0",
             "nvgate bgp explain 10.0.0.0/8",
             "nvgate bgp explain --tenant red",
+            "nvgate bgp explain --tenant red 10.0.0.1/8",
             "nvgate bgp peers --admin 127.0.0.1:1 --config /etc/nvgate",
         ] {
             assert_eq!(

@@ -13,9 +13,11 @@ use super::{Exit, StatusArguments, check, complain, default_config};
 use crate::admin::Status;
 use crate::admin::health::HealthState;
 use crate::admin::status::{Drops, Headroom, NatStatus};
+use crate::endpoint::Refusal;
 
 /// Where the health endpoint is when nothing says otherwise.
 const DEFAULT_ADMIN: &str = "127.0.0.1:9470";
+const UNKNOWN_REASON: &str = "a reason that this version does not know";
 
 /// Prints the status of the gateway that `arguments` mean to `output`.
 pub(super) fn status(arguments: &StatusArguments, output: &mut dyn io::Write) -> io::Result<Exit> {
@@ -82,6 +84,7 @@ fn render(status: &Status, now: u64) -> String {
         ("NAT", nat(status)),
         ("SITES", sites(status)),
         ("DROPS", drops(status)),
+        ("REFUSED BY THE GATEWAY'S ENDPOINTS", refused(status)),
     ] {
         let mut body = String::new();
         table.write(&mut body);
@@ -310,13 +313,17 @@ fn headroom(Headroom { used, total }: Headroom) -> String {
     format!("{used}/{total} ({percent}%)")
 }
 
-fn drops(status: &Status) -> Table {
-    let mut table = Table::new(&[
+fn reasons() -> Table {
+    Table::new(&[
         ("tenant", Side::Left),
         ("packets", Side::Right),
         ("reason", Side::Left),
         ("what it means", Side::Left),
-    ]);
+    ])
+}
+
+fn drops(status: &Status) -> Table {
+    let mut table = reasons();
     let mut add = |tenant: &str, drops: &Drops| {
         for (reason, packets) in &drops.0 {
             table.row([tenant, &packets.to_string(), reason, meaning(reason)]);
@@ -332,7 +339,19 @@ fn drops(status: &Status) -> Table {
 /// What a drop reason of that name means.
 fn meaning(name: &str) -> &'static str {
     let reason = DropReason::ALL.iter().find(|reason| reason.name() == name);
-    reason.map_or("a reason that this version does not know", |reason| reason.meaning().trim())
+    reason.map_or(UNKNOWN_REASON, |reason| reason.meaning().trim())
+}
+
+fn refused(status: &Status) -> Table {
+    let mut table = reasons();
+    for tenant in &status.tenants {
+        for (name, packets) in &tenant.refused.0 {
+            let refusal = Refusal::ALL.iter().find(|refusal| refusal.name() == name);
+            let meaning = refusal.map_or(UNKNOWN_REASON, |refusal| refusal.meaning());
+            table.row([&*tenant.name, &packets.to_string(), name, meaning]);
+        }
+    }
+    table
 }
 
 #[cfg(test)]

@@ -90,6 +90,7 @@ impl Shared {
             let mtu = u32::from(tenant_mtu(&snapshot, domain));
             let mut status = TenantStatus::new(tenant, mtu, &totals, sites);
             status.bgp = peers.remove(&Some(status.name.clone())).unwrap_or_default();
+            status.refused = bgp.refused.get(&status.name).map(Drops::from).unwrap_or_default();
             Some(status)
         });
         let drops: DropTotals = self.counters.iter().map(|worker| &worker.drops).collect();

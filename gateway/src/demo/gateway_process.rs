@@ -22,7 +22,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer of the health endpoint.
-const HTTP_LIMIT: u64 = 1024 * 1024;
+const HTTP_LIMIT: u64 = 8 * 1024 * 1024;
 /// Lines of the gateway's log that an error shows.
 const LOG_TAIL: usize = 10;
 

@@ -26,7 +26,7 @@ pub const MAX_OUTGOING: usize = 64;
 const ANSWERS_PER_SEC: u32 = 100;
 
 macro_rules! refusals {
-    ($($(#[doc = $doc:literal])+ $variant:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// Why an endpoint did not take a packet.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub enum Refusal {
@@ -36,41 +36,57 @@ macro_rules! refusals {
         impl Refusal {
             /// Every reason.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable name, in metrics and status.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+).trim(),)+
+                }
+            }
         }
     };
 }
 
 refusals! {
     /// The domain is not registered, or the destination is none of its own addresses.
-    NotOwn,
+    NotOwn = "not_own",
     /// It is a fragment, or its headers do not hold.
-    Malformed,
+    Malformed = "malformed",
     /// The checksum of the segment or datagram is wrong.
-    Checksum,
+    Checksum = "checksum",
     /// The TTL is less than the peer's has to be (RFC 5082).
-    TtlTooLow,
+    TtlTooLow = "ttl_too_low",
     /// The peer has a key and the segment no signature (RFC 2385).
-    SignatureMissing,
+    SignatureMissing = "signature_missing",
     /// The signature is wrong.
-    SignatureWrong,
+    SignatureWrong = "signature_wrong",
     /// The segment is signed, but the peer has no key.
-    SignatureUnexpected,
+    SignatureUnexpected = "signature_unexpected",
     /// A SYN of somebody who is no peer.
-    UnknownPeer,
+    UnknownPeer = "unknown_peer",
     /// No connection and no listener; answered with a reset, within a budget.
-    NoConnection,
+    NoConnection = "no_connection",
     /// There are too many connections.
-    TooManyConnections,
+    TooManyConnections = "too_many_connections",
     /// A RST at a sequence number that is not the next (RFC 5961).
-    ResetIgnored,
+    ResetIgnored = "reset_ignored",
     /// A half-open connection made way for a newer one.
-    HalfOpenGaveWay,
+    HalfOpenGaveWay = "half_open_gave_way",
     /// No UDP socket is bound there.
-    NoSocket,
+    NoSocket = "no_socket",
     /// Too many datagrams wait.
-    DatagramsFull,
+    DatagramsFull = "datagrams_full",
     /// Too many datagrams or answers wait to leave.
-    OutgoingFull,
+    OutgoingFull = "outgoing_full",
 }
 
 /// How often a domain's endpoint refused something.

@@ -257,14 +257,18 @@ impl Peering {
     }
 
     /// Shows the peers, answers questions and does what was commanded; whether more of those wait.
-    fn serve(&mut self, now: Instant) -> bool {
+    fn serve(&mut self, now: Instant, endpoints: &Endpoints) -> bool {
         let Some(plan) = self.seen.clone() else { return false };
         if now >= self.publish_at {
             self.publish_at = now + PUBLISHING;
             let peers = self.view(now, &plan).all_peers();
             let fault = self.sockets.fault().or_else(|| self.served.clash(&plan));
             let (bmp, drain) = (self.bmp.health(), self.drain.report(now));
-            let shown = Shown { peers, fault, bmp, drain };
+            let refused = self.domains.iter().filter_map(|(slot, domain)| {
+                let refused = endpoints.refusals(*slot);
+                refused.nonzero().next().map(|_| (domain.tenant.to_string(), refused))
+            });
+            let shown = Shown { peers, fault, bmp, drain, refused: refused.collect() };
             if shown != **self.shown.load() {
                 self.shown.store(Arc::new(shown));
             }
@@ -350,7 +354,7 @@ impl Application for Peering {
         self.drain.turn(now, &mut self.speaker);
         self.learned.flush(now, &self.domains, &mut self.speaker);
         let untold = self.bmp.turn(now, &mut self.speaker);
-        self.serve(now) || untold || more == Turn::More
+        self.serve(now, endpoints) || untold || more == Turn::More
     }
 
     fn stop(&mut self, now: Instant, endpoints: &mut Endpoints) {

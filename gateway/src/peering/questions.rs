@@ -1,6 +1,7 @@
 //! Questions about BGP and commands to it from other threads: a bounded queue to the speaker's thread,
 //! which answers a few a turn, and what it publishes by itself for health and metrics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::bgp::{
     ClearReport, DrainReport, ExplainReport, PeerReport, PeersReport, RoutesReport,
 };
+use crate::endpoint::Refusals;
 use crate::io::packet::Waker;
 
 /// Questions that may wait.
@@ -29,6 +31,9 @@ pub struct Shown {
     pub bmp: Option<Result<(), String>>,
     /// Whether the gateway is about to go.
     pub drain: DrainReport,
+    /// What the endpoints of tenants' domains refused, by tenant; those that refused nothing are left
+    /// out.
+    pub refused: BTreeMap<String, Refusals>,
 }
 
 /// Where that is found.

@@ -228,7 +228,9 @@ impl View<'_> {
     fn explain(&self, question: &PrefixQuestion) -> Result<ExplainReport, Unanswered> {
         let of = self.place(question.tenant.as_deref())?;
         let names = self.names(of);
-        let status = self.speaker.explain(of.place, question.prefix);
+        let asked = question.prefix;
+        let prefix = self.speaker.longest_match(of.place, asked).unwrap_or(asked);
+        let status = self.speaker.explain(of.place, prefix);
         let mut bytes = 0;
         let all = status.routes.len();
         let shown = status.routes.iter().map(|route| self.route(of, &names, route));
@@ -241,7 +243,8 @@ impl View<'_> {
         let advertised = status.advertised.iter();
         Ok(ExplainReport {
             tenant: question.tenant.clone(),
-            prefix: question.prefix.to_string(),
+            asked: asked.to_string(),
+            prefix: prefix.to_string(),
             omitted: (all - routes.len()) as u64,
             routes,
             advertised: advertised.map(|one| advertisement(of, &names, one)).collect(),

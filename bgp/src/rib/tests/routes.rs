@@ -311,3 +311,27 @@ fn used_only_shows_what_packets_take() {
     let used = RouteFilter { peer: None, used_only: true };
     assert_eq!(table.routes(V4, used, None, 9).len(), 1);
 }
+
+#[test]
+fn the_longest_match_is_a_route_that_packets_take_unless_a_prefix_is_named_or_there_is_none() {
+    let mut table = table();
+    let policies = NumberedPolicies::default();
+    let peer = table.add_peer(facts(PeerKind::External, 1)).unwrap();
+    let around = Nlri::from(prefix("10.0.0.0/16"));
+    announce(&mut table, peer, 1, &[around, nlri(4)]);
+    // Nothing is known of its next hop.
+    announce(&mut table, peer, 2, &[nlri(3)]);
+    table.handle_next_hop(next_hop(1), reachable(1));
+    settle(&mut table, &policies);
+    let found = |table: &Table, text| table.longest_match(prefix(text)).map(|it| it.to_string());
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(found(&table, "10.0.4.9/32"), some("10.0.4.0/24"));
+    assert_eq!(found(&table, "10.0.4.0/25"), some("10.0.4.0/24"));
+    assert_eq!(found(&table, "10.0.3.9/32"), some("10.0.0.0/16"));
+    assert_eq!(found(&table, "10.0.3.0/24"), some("10.0.3.0/24"));
+    assert_eq!(found(&table, "10.0.0.0/15"), None);
+    assert_eq!(found(&table, "fd00::1/128"), None);
+    assert!(table.withdraw(peer, around));
+    settle(&mut table, &policies);
+    assert_eq!(found(&table, "10.0.3.9/32"), some("10.0.3.0/24"));
+}

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::tests::peer_config;
 use crate::config::{AddPathSend, RestartTime};
 use crate::family::AfiSafi;
+use crate::wire::MessageLimit;
 
 fn endpoints() -> Endpoints {
     Endpoints {

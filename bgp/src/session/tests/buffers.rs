@@ -3,6 +3,7 @@
 use super::rig::*;
 use crate::config::tests::peer_config;
 use crate::session::*;
+use crate::wire::MessageLimit;
 
 use Connection::First;
 
@@ -127,12 +128,8 @@ fn what_a_connection_left_behind_is_not_for_the_next_of_its_name() {
     assert_eq!(rig.session.state(), State::OpenSent);
 }
 
-#[test]
-fn an_extended_message_fits_once_both_agreed() {
-    let mut config = peer_config();
-    config.extended_messages = true;
-    let mut rig = Rig::established(config);
-    // An unknown optional attribute of great length.
+/// An UPDATE of the greatest length: an unknown optional attribute.
+fn greatest_update() -> Vec<u8> {
     let length = 65_535_u16 - 19 - 4;
     let value = length - 4;
     let mut body = vec![0, 0];
@@ -140,7 +137,28 @@ fn an_extended_message_fits_once_both_agreed() {
     body.extend([0xD0, 99]);
     body.extend(value.to_be_bytes());
     body.resize(body.len() + usize::from(value), 7);
-    let bytes = message(2, &body);
-    assert_eq!(bytes.len(), 65_535);
-    assert_eq!(rig.receive(First, &bytes), ["update"]);
+    message(2, &body)
+}
+
+#[test]
+fn what_may_come_is_what_our_open_announced_and_what_may_go_is_what_both_did() {
+    for (ours, theirs) in [(true, true), (true, false), (false, true), (false, false)] {
+        let config = PeerConfig { extended_messages: ours, ..peer_config() };
+        let mut rig = Rig::at(State::OpenSent, config.clone());
+        let config = PeerConfig { extended_messages: theirs, ..config };
+        rig.receive(First, &open_bytes(&peer_open(&config)));
+        rig.receive(First, &keepalive());
+        rig.sent(First);
+        let codec = rig.session.negotiated().unwrap().codec;
+        assert_eq!(codec.max_message == MessageLimit::Extended, ours && theirs);
+        let bytes = greatest_update();
+        assert_eq!(bytes.len(), 65_535);
+        if ours {
+            assert_eq!(rig.receive(First, &bytes), ["update"], "theirs: {theirs}");
+        } else {
+            rig.receive(First, &bytes);
+            let told = owed(NotificationReason::BadMessageLength, &[0xFF, 0xFF]);
+            assert_eq!(rig.sent(First), [Sent::Notification(told)], "theirs: {theirs}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Graceful restart: what keeps routes, what a peer that came back looks like, and collisions.
 
+use std::time::Duration;
+
 use super::rig::*;
 use crate::config::tests::peer_config;
 use crate::session::*;
@@ -92,6 +94,7 @@ fn a_hard_reset_is_not_for_who_is_not_established() {
 fn a_peer_that_comes_back_unseen_takes_over_with_its_open() {
     let config = restarting_config(false);
     let mut rig = Rig::established(config.clone());
+    rig.now = rig.now + seconds(5);
     let new = rig.incoming();
     assert_eq!((new, rig.session.state()), (Second, State::Established));
     assert_eq!(rig.sent(Second), [Sent::Open]);
@@ -107,6 +110,22 @@ fn a_peer_that_comes_back_unseen_takes_over_with_its_open() {
     rig.receive(Second, &keepalive());
     assert_eq!(rig.session.state(), State::Established);
     assert_eq!(rig.session.counters().established, 2);
+}
+
+#[test]
+fn a_connection_that_crossed_the_established_one_is_a_collision_and_no_restart() {
+    let config = restarting_config(false);
+    let mut rig = Rig::established(config.clone());
+    rig.incoming();
+    rig.sent(Second);
+    rig.now = rig.now + Duration::from_millis(4999);
+    rig.receive(Second, &open(&config));
+    let told = owed(Reason::ConnectionCollision, &[]);
+    assert_eq!(rig.sent(Second), [Sent::Notification(told)]);
+    assert_eq!(rig.events(), [SessionEvent::Close(Second, Closing::Finish)]);
+    assert_eq!(rig.session.state(), State::Established);
+    assert_eq!(rig.receive(First, &update()), ["update"]);
+    assert_eq!(rig.session.counters().established, 1);
 }
 
 #[test]

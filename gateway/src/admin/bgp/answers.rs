@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use nvgate_model::Prefix;
+use nvgate_model::{InvalidPrefix, Prefix};
 use serde::{Deserialize, Serialize};
 
 use super::super::AdminState;
+use super::destination;
 use crate::peering::{PeersQuestion, PrefixQuestion, RoutesQuestion, Unanswered};
 
 /// Routes of a page unless the query says otherwise.
@@ -70,7 +71,7 @@ pub(in super::super) async fn explain(
     Query(query): Query<ExplainQuery>,
 ) -> Response {
     let Some(questions) = state.questions() else { return refused(&Unanswered::Absent) };
-    match parse(&query.prefix) {
+    match destination(&query.prefix).map_err(malformed) {
         Ok(prefix) => {
             answered(questions.explain(PrefixQuestion { tenant: query.tenant, prefix }).await)
         }
@@ -79,8 +80,11 @@ pub(in super::super) async fn explain(
 }
 
 fn parse(text: &str) -> Result<Prefix, Box<Response>> {
-    text.parse()
-        .map_err(|error| Box::new((StatusCode::BAD_REQUEST, format!("{error}\n")).into_response()))
+    text.parse().map_err(malformed)
+}
+
+fn malformed(error: InvalidPrefix) -> Box<Response> {
+    Box::new((StatusCode::BAD_REQUEST, format!("{error}\n")).into_response())
 }
 
 pub(in super::super) fn answered<T: Serialize>(answer: Result<T, Unanswered>) -> Response {

@@ -5,6 +5,9 @@
 
 pub(super) mod answers;
 
+use std::net::IpAddr;
+
+use nvgate_model::{InvalidPrefix, Prefix};
 use serde::{Deserialize, Serialize};
 
 use super::health::Component;
@@ -211,7 +214,10 @@ pub struct AttributesReport {
 pub struct ExplainReport {
     /// The tenant; none: the front end.
     pub tenant: Option<String>,
-    /// The prefix.
+    /// The prefix that was asked for, an address as a prefix of its own.
+    pub asked: String,
+    /// The prefix that the rest is about: the one asked for, or if there is no route to it the longest
+    /// that covers it, preferably one that packets take.
     pub prefix: String,
     /// Its routes, the best first.
     pub routes: Vec<RouteReport>,
@@ -250,6 +256,15 @@ pub struct ExportReport {
     pub accepted: bool,
     /// The rule that decided.
     pub rule: RuleReport,
+}
+
+/// What an explanation is asked for: a prefix, or an address, which is one of its own.
+///
+/// # Errors
+///
+/// It is neither.
+pub fn destination(text: &str) -> Result<Prefix, InvalidPrefix> {
+    text.parse().map_or_else(|_| text.parse(), |address: IpAddr| Ok(Prefix::host(address)))
 }
 
 /// A peer with which the exchange begins anew.
