@@ -348,8 +348,14 @@ impl Upstream {
     ///
     /// When it cannot be started.
     pub fn bird(&self, lab: &RunLab, session: &str) -> Result<Daemon> {
+        Daemon::bird(lab.config(), &self.namespace, &self.bird_config(session))
+    }
+
+    /// The configuration of that BIRD.
+    #[must_use]
+    pub fn bird_config(&self, session: &str) -> String {
         let Self { address, asn, .. } = self;
-        let config = format!(
+        format!(
             "router id {address};
 protocol device {{}}
 protocol bfd {{
@@ -366,8 +372,7 @@ protocol bgp upstream {{
   ipv4 {{ import all; export where source = RTS_STATIC; }};
 {session}}}
 "
-        );
-        Daemon::bird(lab.config(), &self.namespace, &config)
+        )
     }
 
     /// An FRR in it that does the same, but for its kernel.

@@ -64,7 +64,9 @@ impl<'a> Ground<'a> {
     pub(super) fn locate(&self, at: At<IpAddr>, findings: &mut Findings) -> Option<Located> {
         let At { value: address, place } = at;
         if let Some(what) = special_address(address) {
-            findings.error(place, format!("peer address {address} is {what}"));
+            let message =
+                format!("peer address {address} is {what}; name one that can be routed to");
+            findings.error(place, message);
             return None;
         }
         match self {

@@ -230,10 +230,10 @@ impl PeerProof<'_> {
         };
         let path = match reach {
             Reach::Connected | Reach::Multihop(0 | 1) | Reach::Security(0 | 1) => Path::SingleHop,
+            // RFC 5883 asks for no TTL, and BIRD sends with the usual one.
+            Reach::Multihop(_) => Path::MultiHop { minimum_ttl: 0 },
             // It is sent with 255, of which each router between takes one.
-            Reach::Multihop(hops) | Reach::Security(hops) => {
-                Path::MultiHop { minimum_ttl: u8::MAX - (hops - 1) }
-            }
+            Reach::Security(hops) => Path::MultiHop { minimum_ttl: u8::MAX - (hops - 1) },
         };
         let config = SessionConfig::new(path);
         let Some(record) = record else { return Some(config) };

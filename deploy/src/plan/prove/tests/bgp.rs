@@ -190,6 +190,15 @@ fn everything_that_is_said_of_a_peer_is_in_its_plan() {
 }
 
 #[test]
+fn bfd_over_several_hops_asks_for_a_ttl_only_where_bgp_does() {
+    let path =
+        |distance: &str| vm_with(&format!("{distance}\n      bfd: true")).bfd.map(|bfd| bfd.path);
+    assert_eq!(path("multihop: 3"), Some(Path::MultiHop { minimum_ttl: 0 }));
+    assert_eq!(path("ttl_security: 3"), Some(Path::MultiHop { minimum_ttl: 253 }));
+    assert_eq!(path("multihop: 1"), Some(Path::SingleHop));
+}
+
+#[test]
 fn words_numbers_and_records_say_the_same() {
     for (short, record) in [
         ("max_prefixes: 9", "max_prefixes: {prefixes: 9}"),

@@ -277,6 +277,10 @@ pub(super) const BGP_CASES: &[Case] = &[
         "`accept_default` is for peers of tenants",
     ),
     case(
+        &[("gateway", "address: 203.0.113.30", "address: ^^fe80::30")],
+        "peer address fe80::30 is link-local (fe80::/10); name one that can be routed to",
+    ),
+    case(
         &[
             ("gateway", "address: 203.0.113.30", "address: ^^203.0.113.9"),
             ("gateway", "[203.0.113.9", "[@@203.0.113.9"),
