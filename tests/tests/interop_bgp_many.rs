@@ -256,7 +256,7 @@ fn a_thousand_tenants_with_the_same_addresses_have_each_its_own_session_and_cost
         before >> 20,
         after >> 20,
         after.saturating_sub(before) >> 20,
-        after.saturating_sub(before) / u64::from(TENANTS) >> 10,
+        (after.saturating_sub(before) / u64::from(TENANTS)) >> 10,
     )?;
     println!("{said}");
     ensure!(are_up(&lab, TENANTS)? == flaps, "a session was down at rest");

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use nvgate::demo::lab::Namespace;
 use nvgate::demo::lab::probe::Service;
 use nvgate::demo::site::SERVICE_PORT;
-use nvgate_tests::bgp_lab::{Daemon, EXABGP, GOBGP, OPENBGPD};
-use nvgate_tests::bgp_routers::{are_up, peer, said};
+use nvgate_tests::bgp_lab::{Daemon, EXABGP, FRR, GOBGP, OPENBGPD};
+use nvgate_tests::bgp_routers::{are_up, frr_with, peer, said};
 use nvgate_tests::bgp_tunnels::{BEHIND, BEHIND_PREFIX, Routed, TUNNEL_ENDS, tunnelled};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
@@ -283,21 +283,38 @@ fn start_behind_a_tunnel(lab: &RunLab, tenant: &str, router: &Namespace) -> Resu
     Daemon::openbgpd(lab.config(), router, &config)
 }
 
-#[test]
-fn gobgp_and_openbgpd_behind_tunnels_teach_what_lies_behind_them() -> Result<()> {
-    const TEST: &str = "gobgp_and_openbgpd_behind_tunnels_teach_what_lies_behind_them";
-    if !has_peers(TEST, &[&GOBGP[..], &OPENBGPD].concat()) {
-        return Ok(());
+/// A router behind a tunnel, by its tenant: FRR, and ExaBGP.
+fn start_others_behind_a_tunnel(lab: &RunLab, tenant: &str, router: &Namespace) -> Result<Daemon> {
+    let [gateway, own] = TUNNEL_ENDS.map(|end| end.to_string());
+    if tenant == TENANTS[0] {
+        let far = format!(" neighbor PEER ebgp-multihop 64\n neighbor PEER update-source {own}");
+        let config = frr_with(&own, &gateway, [65010, 64512], &[BEHIND_PREFIX], [&far, ""]);
+        return Daemon::frr(lab.config(), router, &config);
     }
-    let Some(mut lab) = build(TEST, 2)? else { return Ok(()) };
-    let tunnelled = tunnelled(&mut lab, start_behind_a_tunnel)?;
-    for (tenant, Routed { premises, daemon, .. }) in TENANTS.into_iter().zip(&tunnelled.routed) {
+    let config = format!(
+        "neighbor {gateway} {{\n router-id {own};\n local-address {own};\n local-as 65010;\n \
+         peer-as 64512;\n family {{ ipv4 unicast; }}\n \
+         api {{ processes [ api ]; receive {{ parsed; update; }} }}\n \
+         static {{ route {BEHIND_PREFIX} next-hop {own}; }}\n}}\n"
+    );
+    Daemon::exabgp(lab.config(), router, &config)
+}
+
+/// The routers teach what lies behind them, traffic goes there, and they show by these words what the
+/// gateway told them.
+fn teach_through_tunnels(
+    mut lab: RunLab,
+    start: impl Fn(&RunLab, &str, &Namespace) -> Result<Daemon>,
+    words: [&str; 2],
+) -> Result<()> {
+    let tunnelled = tunnelled(&mut lab, start)?;
+    for ((tenant, words), routed) in TENANTS.into_iter().zip(words).zip(&tunnelled.routed) {
+        let Routed { premises, daemon, .. } = routed;
         let vm = lab.vm(&format!("{tenant}-web"));
         let target = SocketAddr::new(BEHIND.into(), SERVICE_PORT);
         lab.wait(&format!("{tenant} reaches {BEHIND}"), || {
             answers(vm, target, &format!("behind-{tenant}"), WEB.into())
         })?;
-        let words = if tenant == TENANTS[0] { "global rib" } else { "show rib" };
         lab.wait("it learns the tenant's subnets", || {
             let routes = daemon.ask(&premises.router, words)?;
             ensure!(routes.contains("10.1.0.0/24") && routes.contains("10.2.0.0/24"), "{routes}");
@@ -306,4 +323,24 @@ fn gobgp_and_openbgpd_behind_tunnels_teach_what_lies_behind_them() -> Result<()>
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn gobgp_and_openbgpd_behind_tunnels_teach_what_lies_behind_them() -> Result<()> {
+    const TEST: &str = "gobgp_and_openbgpd_behind_tunnels_teach_what_lies_behind_them";
+    if !has_peers(TEST, &[&GOBGP[..], &OPENBGPD].concat()) {
+        return Ok(());
+    }
+    let Some(lab) = build(TEST, 2)? else { return Ok(()) };
+    teach_through_tunnels(lab, start_behind_a_tunnel, ["global rib", "show rib"])
+}
+
+#[test]
+fn frr_and_exabgp_behind_tunnels_teach_what_lies_behind_them() -> Result<()> {
+    const TEST: &str = "frr_and_exabgp_behind_tunnels_teach_what_lies_behind_them";
+    if !has_peers(TEST, &[&FRR[..], &EXABGP].concat()) {
+        return Ok(());
+    }
+    let Some(lab) = build(TEST, 2)? else { return Ok(()) };
+    teach_through_tunnels(lab, start_others_behind_a_tunnel, ["show bgp ipv4 unicast", ""])
 }
