@@ -190,6 +190,7 @@ impl Pair {
                 | Event::Forgotten(_)
                 | Event::NextHop(..)
                 | Event::RoutesChanged(_)
+                | Event::Malformed(..)
                 | Event::Restarted(_) => panic!("{event:?}"),
             }
         }
@@ -305,6 +306,7 @@ impl Transit {
                 | Event::Bfd(..)
                 | Event::Forgotten(_)
                 | Event::NextHop(..)
+                | Event::Malformed(..)
                 | Event::Restarted(_) => {}
             }
             busy = true;

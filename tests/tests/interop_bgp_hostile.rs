@@ -71,7 +71,7 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     );
     give_vpn(&lab, "red", &gateway(&lines, &limits))?;
     give_vpn(&lab, "blue", &gateway(&["{name: web, address: 10.1.0.10, asn: 65010"], ""))?;
-    lab.start()?;
+    lab.spawn_with(Some("info,nvgate::peering=debug"))?;
     let vm = lab.vm("blue-web");
     change(vm, "lo", &[Change::Add(TAUGHT.into(), 32)])?;
     let channel = "ipv4 { import all; export where source = RTS_STATIC; };";
@@ -95,6 +95,7 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     malformed_updates_withdraw_their_routes(&lab, &mut big)?;
     attribute_bombs_use_up_the_tenants_memory_only(&lab, big)?;
 
+    wrong_bytes_are_in_the_log(&lab)?;
     let deafened = peer(&lab, "red", "deaf")?;
     ensure!(deafened.up && deafened.flaps == 0, "{deafened:?}");
     deaf.send(&message(KEEPALIVE, &[]))?;
@@ -110,6 +111,22 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     ensure!(web.up && web.flaps == 0, "{web:?}");
     let honest = peer(&lab, "red", "honest")?;
     ensure!(honest.up && honest.flaps == 0, "{honest:?}");
+    Ok(())
+}
+
+/// At DEBUG the log has how wrong messages begin, and whose they are.
+fn wrong_bytes_are_in_the_log(lab: &RunLab) -> Result<()> {
+    let log = std::fs::read_to_string(lab.config().join("gateway-1.log"))?;
+    let lines = || log.lines().filter(|line| line.contains("a BGP message is malformed"));
+    // The garbage, and an UPDATE behind its marker.
+    for (wrong, bytes) in [
+        ("connection not synchronized", "[00, bb, 77, 33,"),
+        ("ORIGIN: the value is impossible", "ff, ff, 00, "),
+    ] {
+        let found = lines().any(|line| line.contains(wrong) && line.contains(bytes));
+        ensure!(found, "no line about `{wrong}` with {bytes}: {:?}", lines().next());
+    }
+    ensure!(lines().all(|line| line.contains("\"red\"")), "{:?}", lines().next());
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use nvgate_model::Instant;
 use super::ending::{Fact, is_final, keeps_routes, reason};
 use super::event::{
     Closed, Closing, Connection, Counters, Direction, Down, DownReason, Endpoints,
-    LastNotification, Refused, SessionEvent,
+    LastNotification, Malformed, Refused, SessionEvent,
 };
 use super::fsm::{Actions, Event, State, step};
 use super::link::{Link, Slot};
@@ -44,6 +44,7 @@ pub(super) struct Core {
     pub last_sent: Option<LastNotification>,
     pub last_received: Option<LastNotification>,
     pub last_closed: Option<(Instant, Closed)>,
+    pub malformed: Option<Malformed>,
 }
 
 impl Core {
@@ -63,6 +64,7 @@ impl Core {
             last_sent: None,
             last_received: None,
             last_closed: None,
+            malformed: None,
         }
     }
 

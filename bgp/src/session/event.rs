@@ -7,6 +7,7 @@ use nvgate_model::Instant;
 
 use super::negotiate::Negotiated;
 use crate::notification::Notification;
+use crate::reaction::Defect;
 use crate::wire::MessageType;
 
 /// One of the two connections that a session may have.
@@ -83,6 +84,36 @@ pub enum SessionEvent {
     Down(Down),
     /// A dynamic neighbour's session has no connection left: forget it, once its routes are gone.
     Ended,
+}
+
+/// A message that is wrong: what with it, and how it begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Malformed {
+    /// What is wrong.
+    pub wrong: Wrong,
+    /// The first [`BYTES_KEPT`](Self::BYTES_KEPT) bytes of it, and with a wrong header of what came
+    /// behind it.
+    pub bytes: Box<[u8]>,
+}
+
+/// What is wrong with a message, by what it costs (RFC 7606 section 2).
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Wrong {
+    /// The session, which ends with this NOTIFICATION.
+    #[error("{0}")]
+    Session(Notification),
+    /// Routes or an attribute of an UPDATE; the last of its defects.
+    #[error(transparent)]
+    Update(Defect),
+}
+
+impl Malformed {
+    /// Bytes that are kept of a message.
+    pub const BYTES_KEPT: usize = 512;
+
+    pub(crate) fn new(wrong: Wrong, bytes: &[u8]) -> Self {
+        Self { wrong, bytes: bytes[..bytes.len().min(Self::BYTES_KEPT)].into() }
+    }
 }
 
 /// The end of an established session.

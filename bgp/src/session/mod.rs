@@ -33,7 +33,7 @@ use nvgate_model::Instant;
 pub use buffer::{READ_BUFFER, WRITE_BUFFER, WRITE_RESERVE};
 pub use event::{
     Closed, Closing, Connection, Counters, Direction, Down, DownReason, Endpoints,
-    LastNotification, MessageCounts, Refused, SessionEvent,
+    LastNotification, Malformed, MessageCounts, Refused, SessionEvent, Wrong,
 };
 pub use fsm::State;
 pub use negotiate::{Negotiated, PeerRestart, Restarting};
@@ -312,6 +312,11 @@ impl Session {
     /// is to be closed is not free before [`release`](Self::release).
     pub fn take_event(&mut self) -> Option<SessionEvent> {
         self.core.take_event()
+    }
+
+    /// The last message that ended a connection by what it was, once.
+    pub fn take_malformed(&mut self) -> Option<Malformed> {
+        self.core.malformed.take()
     }
 
     /// The endpoint was told that the connection is to be closed.

@@ -8,7 +8,7 @@ use super::Received;
 use super::buffer::ReadBuffer;
 use super::core::Core;
 use super::ending::Fact;
-use super::event::Connection;
+use super::event::{Connection, Malformed, Wrong};
 use super::fsm::{Event, State};
 use crate::family::Family;
 use crate::wire::{self, Message, MessageType, RefreshKind};
@@ -37,7 +37,11 @@ pub(super) fn next_message(
                 core.closed(now, connection, closed);
             }
         }
-        Err(reset) => core.happen(now, connection, Event::Fault, Fact::Owed(reset.notification)),
+        Err(reset) => {
+            core.malformed =
+                Some(Malformed::new(Wrong::Session(reset.notification.clone()), input.waiting()));
+            core.happen(now, connection, Event::Fault, Fact::Owed(reset.notification));
+        }
     }
     if core.link(connection).is_none() {
         input.clear();
@@ -57,6 +61,8 @@ fn decode<'a>(
     match wire::decode(frame, &link.codec()) {
         Ok(message) => Some(message),
         Err(reset) => {
+            core.malformed =
+                Some(Malformed::new(Wrong::Session(reset.notification.clone()), bytes));
             core.happen(now, connection, Event::Fault, Fact::Owed(reset.notification));
             None
         }

@@ -5,7 +5,7 @@ use nvgate_model::Instant;
 use super::config::{PeerKey, Place};
 use crate::family::Family;
 use crate::rib::NextHopChange;
-use crate::session::{Closing, Connection, Down, Endpoints};
+use crate::session::{Closing, Connection, Down, Endpoints, Malformed};
 
 /// A peer of a speaker. Never used twice, also when the peer or its place comes back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -31,6 +31,8 @@ pub enum Event {
     Down(PeerIndex, Down),
     /// The peer has so many of the routes of a family that it may have that a warning is due.
     PrefixWarning(PeerIndex, Family, PrefixCount),
+    /// The peer sent a message that is wrong. Of many at once not all are told.
+    Malformed(PeerIndex, Malformed),
     /// BFD is to watch the peer of the session (RFC 5882), or no longer.
     Bfd(PeerIndex, Option<Endpoints>),
     /// The peer is gone, and its index with it.

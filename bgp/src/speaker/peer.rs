@@ -11,7 +11,7 @@ use super::intake::Intake;
 use super::policies::Terms;
 use crate::family::Family;
 use crate::rib::{GroupIndex, PeerSlot};
-use crate::session::{Connection, Negotiated, Session};
+use crate::session::{Connection, Malformed, Negotiated, Session};
 
 /// The most events of a peer that wait; beyond it its session is not asked for more.
 pub(super) const EVENTS_MAX: usize = 16;
@@ -187,6 +187,13 @@ impl Peer {
         match self.events.iter_mut().find(is_same) {
             Some(event) => *event = warning,
             None => self.events.push_back(warning),
+        }
+    }
+
+    /// Tells of a message that is wrong, unless much else waits to be told.
+    pub(super) fn report(&mut self, malformed: Malformed) {
+        if self.events.len() < EVENTS_MAX / 2 {
+            self.events.push_back(Event::Malformed(self.index, malformed));
         }
     }
 

@@ -243,6 +243,11 @@ impl Router {
                 SessionEvent::Ended => {}
             }
         }
+        if let Some(peer) = self.peers.get_mut(&number)
+            && let Some(malformed) = peer.session.take_malformed()
+        {
+            peer.report(malformed);
+        }
         self.note_messages(number);
         told
     }

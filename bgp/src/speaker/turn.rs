@@ -9,7 +9,7 @@ use super::peer::{EVENTS_MAX, Peer};
 use super::router::Router;
 use crate::family::Family;
 use crate::notification::{Notification, NotificationReason};
-use crate::session::Received;
+use crate::session::{Malformed, Received, Wrong};
 use crate::wire::RefreshKind;
 
 /// Routes that a place takes in a turn: its share before other places have theirs.
@@ -87,6 +87,7 @@ impl Router {
             let Some(peer) = self.peers.get_mut(&number) else { break };
             let mut asked = Asked::Absorb;
             let mut warnings = [None; 2];
+            let mut malformed = None;
             let Peer { index, session, intake, slot, up, .. } = peer;
             match session.poll_message(now) {
                 Some(Received::Update(update, message)) => {
@@ -102,6 +103,10 @@ impl Router {
                             (None, None) => Asked::Nothing,
                         };
                         self.undecided = true;
+                        malformed = update
+                            .defects()
+                            .last()
+                            .map(|defect| Malformed::new(Wrong::Update(defect.clone()), message));
                         if let (Some(pending), Some(up)) = (&mut self.monitored, up) {
                             let updates = match taken.as_it_came {
                                 true => message.into(),
@@ -122,6 +127,7 @@ impl Router {
             for (family, count) in Family::ALL.into_iter().zip(warnings) {
                 count.into_iter().for_each(|count| peer.warn(family, count));
             }
+            malformed.into_iter().for_each(|malformed| peer.report(malformed));
             match asked {
                 Asked::Nothing => {}
                 Asked::Absorb => {

@@ -230,6 +230,11 @@ impl Peering {
                     tracing::warn!(tenant, remote, %family, routes = count.routes,
                         limit = count.limit, "a BGP peer is near its bound of prefixes");
                 }
+                Event::Malformed(peer, message) => {
+                    tracing::debug!(tenant = self.tenant(peer), remote = self.remote(peer),
+                        wrong = %message.wrong, bytes = %format_args!("{:02x?}", message.bytes),
+                        "a BGP message is malformed");
+                }
                 Event::Bfd(peer, ends) => self.watch.want(now, peer, ends),
                 Event::Forgotten(peer) => self.watch.want(now, peer, None),
                 Event::NextHop(place, change) => {

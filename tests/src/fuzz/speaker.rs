@@ -225,6 +225,7 @@ impl School {
                 | Event::Bfd(..)
                 | Event::Forgotten(_)
                 | Event::NextHop(..)
+                | Event::Malformed(..)
                 | Event::Restarted(_) => {}
             }
         }

@@ -8,7 +8,8 @@ use nvgate_model::DomainSlot;
 use super::configs::*;
 use super::pairs::{MINUTE, established, two};
 use super::world::World;
-use crate::speaker::{OwnRoute, Place, SpeakerConfig, Start};
+use crate::session::{Malformed, Wrong};
+use crate::speaker::{Event, OwnRoute, Place, SpeakerConfig, Start};
 use crate::wire::{AttributeBlock, Codec, MessageType, UpdatePacker};
 use crate::{AsnWidth, Attributes, Family, NeighborKind, Nlri, Origin};
 
@@ -142,4 +143,31 @@ fn attributes_that_are_malformed_withdraw_and_are_counted() {
     assert_eq!((intake.defective_updates, intake.treated_as_withdraw), (1, 1));
     assert!(intake.last_defect.unwrap().to_string().starts_with("ORIGIN"));
     assert_eq!((world.hosts[0].prefixes(), world.flaps(0)), (Vec::new(), (1, 0)));
+    let [message] = &malformed(&world)[..] else { panic!("{:?}", malformed(&world)) };
+    assert!(matches!(&message.wrong, Wrong::Update(_)), "{message:?}");
+    assert_eq!(*message.bytes, bytes[..message.bytes.len()]);
+    assert_eq!(message.bytes.len(), bytes.len().min(Malformed::BYTES_KEPT));
+}
+
+/// What host 0 told of messages that are wrong.
+fn malformed(world: &World) -> Vec<Malformed> {
+    let told = world.hosts[0].events.iter().filter_map(|(_, event)| {
+        let Event::Malformed(peer, message) = event else { return None };
+        assert_eq!(*peer, world.peer(0));
+        Some(message.clone())
+    });
+    told.collect()
+}
+
+#[test]
+fn a_message_that_ends_its_session_is_told_with_its_first_bytes() {
+    let (one, two) = two();
+    let mut world = established(&[&one, &two]);
+    let peer = world.peer(0);
+    let garbage: Vec<u8> = (0..700_u32).map(|at| at as u8).collect();
+    world.inject(0, peer, &garbage);
+    world.settle();
+    let [message] = &malformed(&world)[..] else { panic!("{:?}", malformed(&world)) };
+    assert_eq!(message.wrong.to_string(), "connection not synchronized");
+    assert_eq!(*message.bytes, garbage[..Malformed::BYTES_KEPT]);
 }

@@ -136,6 +136,7 @@ fn seen(world: &World, slot: u32) -> Seen {
         | Event::Up(peer, ..)
         | Event::Down(peer, ..)
         | Event::PrefixWarning(peer, ..)
+        | Event::Malformed(peer, ..)
         | Event::Bfd(peer, ..)
         | Event::Forgotten(peer) => peer.place,
         Event::NextHop(place, _) | Event::RoutesChanged(place) | Event::Restarted(place) => *place,

@@ -369,6 +369,8 @@ fn a_connections_name_is_given_again_only_after_its_end_was_told() {
     speaker.handle_timeout(now + MINUTE);
     let (_, second) = speaker.handle_incoming(now, PLACE, endpoints(2)).unwrap();
     assert_ne!(first, second);
+    let wrong = speaker.poll_event().unwrap();
+    assert!(matches!(wrong, Event::Malformed(of, _) if of == peer));
     let close = speaker.poll_event().unwrap();
     assert!(matches!(close, Event::Close(of, connection, _) if (of, connection) == (peer, first)));
     speaker.handle_closed(now, peer, second, Closed::Reset);

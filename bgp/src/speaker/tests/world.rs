@@ -298,6 +298,7 @@ impl World {
             | Event::Down(..)
             | Event::PrefixWarning(..)
             | Event::Bfd(..)
+            | Event::Malformed(..)
             | Event::Restarted(_) => {}
         }
     }
