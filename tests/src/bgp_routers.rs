@@ -17,6 +17,8 @@ pub const WEB: [&str; 2] = ["10.1.0.10", "10.1.0.1"];
 pub const APP: [&str; 2] = ["10.1.0.20", "10.1.0.1"];
 /// The same of the VM `db`.
 pub const DB: [&str; 2] = ["10.2.0.10", "10.2.0.1"];
+/// A static route that a [`bird_with`] teaches.
+pub const ROUTE: &str = "route 172.30.0.0/16 unreachable;";
 /// The channel of a [`bird_with`] that learns everything and teaches its static routes.
 pub const CHANNEL: &str = "ipv4 { import all; export where source = RTS_STATIC; };";
 

@@ -10,7 +10,9 @@ use nvgate::admin::health::HealthState;
 use nvgate::demo::lab::probe::{Service, ping};
 use nvgate::demo::site::SERVICE_PORT;
 use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR, GATEWAY, TAUGHT, bird, established};
-use nvgate_tests::bgp_routers::{CHANNEL, WEB as ROUTER, bird_with, frr_with, nvgate_bgp, said};
+use nvgate_tests::bgp_routers::{
+    CHANNEL, ROUTE, WEB as ROUTER, bird_with, frr_with, nvgate_bgp, said,
+};
 use nvgate_tests::bgp_tunnels::{BEHIND, BEHIND_PREFIX, Routed, TUNNEL_ENDS, tunnelled};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
@@ -32,9 +34,6 @@ const GATEWAY_WITH_POLICY: &str = "bgp:
         - {match: {prefix: 172.31.0.0/16}, then: reject}
         - {set: {local_preference: 200}, then: accept}
 ";
-
-/// What the routers teach.
-const ROUTE: &str = "route 172.30.0.0/16 unreachable;";
 
 fn bird_of_one() -> String {
     bird_with(ROUTER[0], ROUTER[1], [65010, 64512], ROUTE, CHANNEL)

@@ -5,15 +5,13 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR};
 use nvgate_tests::bgp_routers::{
-    APP, DB, WEB, are_up, bird_with, frr_with, gateway, peer, routes, said, shows,
+    APP, CHANNEL, DB, ROUTE, WEB, are_up, bird_with, frr_with, gateway, peer, routes, said, shows,
 };
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::give_vpn;
 
 const PREFIX: &str = "172.30.0.0/16";
-const ROUTE: &str = "route 172.30.0.0/16 unreachable;";
-const CHANNEL: &str = "ipv4 { import all; export where source = RTS_STATIC; };";
 const OF_BIRD: &str = "show route all for 172.30.0.0/16";
 const OF_FRR: &str = "show bgp ipv4 unicast 172.30.0.0/16";
 

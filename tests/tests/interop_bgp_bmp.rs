@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use nvgate::admin::health::HealthState;
 use nvgate_tests::bgp_lab::{BIRD, Daemon, GATEWAY};
-use nvgate_tests::bgp_routers::{CHANNEL, WEB, bird_with};
+use nvgate_tests::bgp_routers::{CHANNEL, ROUTE, WEB, bird_with};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::give_vpn;
@@ -24,9 +24,8 @@ const BMP: &str = "bmp: {address: 127.0.0.1, port: 11019}\n";
 
 /// A router with two protocols that teach.
 fn bird() -> String {
-    let first = "route 172.30.0.0/16 unreachable;";
     let more = "protocol static more { ipv4; route 172.31.0.0/16 unreachable; }\n";
-    bird_with(WEB[0], WEB[1], [65010, 64512], first, CHANNEL) + more
+    bird_with(WEB[0], WEB[1], [65010, 64512], ROUTE, CHANNEL) + more
 }
 
 /// A prefix as it stands in an UPDATE.

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use nvgate::demo::lab::probe::ping;
 use nvgate_tests::bgp_lab::{BIRD, Daemon, FRR, GOBGP, OPENBGPD, TAUGHT};
 use nvgate_tests::bgp_routers::{
-    APP, DB, WEB, are_up, bird_with, frr_with, gateway, peer, routes, said, shows,
+    APP, CHANNEL, DB, ROUTE, WEB, are_up, bird_with, frr_with, gateway, peer, routes, said, shows,
 };
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
@@ -23,8 +23,6 @@ use nvgate_tests::wg_twins::TENANTS;
 const PREFIX: &str = "172.30.0.0/16";
 /// Taught at first only.
 const OTHER: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 1);
-const ROUTE: &str = "route 172.30.0.0/16 unreachable;";
-const CHANNEL: &str = "ipv4 { import all; export where source = RTS_STATIC; };";
 
 /// Both of the next take several paths over IPv6, beside another daemon in their VM.
 const GOBGP_OF_PATHS: &str = "[global.config]

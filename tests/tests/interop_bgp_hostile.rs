@@ -12,7 +12,9 @@ use nvgate_tests::bgp_lab::{BIRD, Daemon, TAUGHT, reaches_what_was_taught};
 use nvgate_tests::bgp_raw::{
     KEEPALIVE, RawPeer, UPDATE, Window, attribute, mandatory, message, update, withdrawal,
 };
-use nvgate_tests::bgp_routers::{DB, WEB, are_up, bird_with, gateway, peer, routes, said};
+use nvgate_tests::bgp_routers::{
+    CHANNEL, DB, ROUTE, WEB, are_up, bird_with, gateway, peer, routes, said,
+};
 use nvgate_tests::process_costs::{MOST_MEMORY, memory, speaking};
 use nvgate_tests::run_lab::RunLab;
 use nvgate_tests::run_lab_host::{Change, change};
@@ -74,11 +76,9 @@ fn hostile_neighbours_cost_their_own_tenant_what_it_may_use_and_others_nothing()
     lab.spawn_with(Some("info,nvgate::peering=debug"))?;
     let vm = lab.vm("blue-web");
     change(vm, "lo", &[Change::Add(TAUGHT.into(), 32)])?;
-    let channel = "ipv4 { import all; export where source = RTS_STATIC; };";
-    let taught = "route 172.30.0.0/16 unreachable;";
-    let blue = bird_with(WEB[0], WEB[1], [65010, 64512], taught, channel);
+    let blue = bird_with(WEB[0], WEB[1], [65010, 64512], ROUTE, CHANNEL);
     let _blue = Daemon::bird(lab.config(), vm, &blue)?;
-    let honest = bird_with(DB[0], DB[1], [65009, 64512], "", channel);
+    let honest = bird_with(DB[0], DB[1], [65009, 64512], "", CHANNEL);
     let honest = Daemon::bird(lab.config(), lab.vm("red-db"), &honest)?;
     are_up(&lab, "red", &["honest"])?;
     reaches_what_was_taught(&lab, lab.vm("blue-db"))?;

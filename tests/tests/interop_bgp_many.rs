@@ -247,8 +247,8 @@ fn a_thousand_tenants_with_the_same_addresses_have_each_its_own_session_and_cost
     let mut said = String::new();
     write!(
         said,
-        "{TENANTS} tenants' sessions, {BIRDS} of them with BIRDs, after {:.1} s. At rest {:.2} % of a \
-         core in the thread that speaks BGP and {:.2} % in all; {} MiB before the sessions, {} MiB \
+        "{TENANTS} tenants' sessions, {BIRDS} of them with BIRDs, after {:.1} s, {flaps} of them not at \
+         the first go. At rest {:.2} % of a core in the thread that speaks BGP and {:.2} % in all; {} MiB before the sessions, {} MiB \
          with them, {} of them for {} KiB a session",
         began.as_secs_f64(),
         shares[0] * 100.0,

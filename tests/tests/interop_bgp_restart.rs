@@ -14,7 +14,7 @@ use nvgate_tests::bgp_lab::{
     BIRD, Daemon, FRR, INTERNET, TAUGHT, Upstream, ask_internet, established,
     reaches_what_was_taught, speak_on_front_end,
 };
-use nvgate_tests::bgp_routers::{WEB, bird_with, frr_with, gateway, said, shows};
+use nvgate_tests::bgp_routers::{CHANNEL, WEB, bird_with, frr_with, gateway, said, shows};
 use nvgate_tests::run_lab::{PATIENCE, PUBLIC, RunLab};
 use nvgate_tests::run_lab_host::{Change, change};
 use nvgate_tests::run_lab_traffic::Stream;
@@ -29,7 +29,6 @@ const HELPER: &str = "  graceful restart aware;\n";
 const PREFIX: &str = "172.30.0.0/16";
 /// The way there without BGP.
 const STATIC: &str = "routes: [{prefix: 172.30.0.0/16, via: 10.1.0.10}]\n";
-const CHANNEL: &str = "ipv4 { import all; export where source = RTS_STATIC; };";
 /// What the gateway teaches routers of either tenant.
 const OWN: &str = "10.2.0.0/24";
 /// An FRR that takes part in graceful restart, does not ask for its end when its session is reset by

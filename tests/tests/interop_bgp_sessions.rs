@@ -12,7 +12,7 @@ use nvgate_tests::bgp_lab::{
     BIRD, Daemon, EXABGP, FRR, GOBGP, OPENBGPD, TAUGHT, reaches_what_was_taught,
 };
 use nvgate_tests::bgp_routers::{
-    APP, DB, WEB, are_up, bird_with, frr_with, gateway, peer, routes, shows,
+    APP, CHANNEL, DB, ROUTE, WEB, are_up, bird_with, frr_with, gateway, peer, routes, shows,
 };
 use nvgate_tests::run_lab::{PATIENCE, RunLab};
 use nvgate_tests::run_lab_host::{Change, change};
@@ -20,8 +20,6 @@ use nvgate_tests::skip::has_peers;
 use nvgate_tests::wg_lab::{exec, give_vpn, reaches};
 
 const PREFIX: &str = "172.30.0.0/16";
-const ROUTE: &str = "route 172.30.0.0/16 unreachable;";
-const CHANNEL: &str = "ipv4 { import all; export where source = RTS_STATIC; };";
 
 #[test]
 fn five_daemons_sign_keep_their_distance_and_need_no_keepalives() -> Result<()> {
