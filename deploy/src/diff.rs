@@ -11,7 +11,7 @@ use std::fmt;
 use nvgate_model::RoutingDomainId;
 use serde::Serialize;
 
-use crate::plan::{GatewayPlan, Plan, TenantPlan};
+use crate::plan::{GatewayPlan, LinksPlan, Plan, TenantPlan};
 pub use bgp::BgpChange;
 use bgp::{bgp_changes, front_end_bgp_changes};
 pub use vpn::VpnChange;
@@ -92,6 +92,10 @@ parts! {
         FabricLink = "fabric link": |plan| &plan.fabric.link,
         /// The gateway's provider addresses.
         ProviderAddresses = "provider addresses": |plan| &plan.fabric.provider_addresses,
+        /// The VLANs that the ports' links are: one that is to be another is made anew.
+        PortVlans = "VLANs of the ports": |plan| {
+            plan.links.iter().flat_map(LinksPlan::port_vlans).collect::<Vec<_>>()
+        },
         /// The front end's link.
         FrontEndLink = "front-end link": |plan| &plan.front_end.link,
         /// The number of workers.
@@ -108,6 +112,10 @@ parts! {
 parts! {
     /// A part of the gateway that changes while it runs.
     GatewayPart of GatewayPlan {
+        /// The host's links, or management's.
+        Links = "links": |plan| &plan.links,
+        /// The MTU of tenants' VMs.
+        TenantMtu = "tenant MTU": |plan| &plan.fabric.tenant_mtu,
         /// How DSCP crosses the tunnel's ends.
         Dscp = "dscp": |plan| &plan.fabric.dscp,
         /// Hosts with a constant FlowID.
@@ -344,10 +352,15 @@ mod tests {
         new.gateway.front_end.bgp = plan(&with_bgp, &[]).gateway.front_end.bgp;
         new.gateway.gateway_mac.0[5] = 9;
         new.gateway.flow_entries *= 2;
+        new.gateway.fabric.tenant_mtu += 1;
+        let with_links = GATEWAY.to_owned()
+            + "links: [{name: u}, {name: a, vlan: {parent: u, id: 5}, addresses: 192.0.2.1/24}]";
+        new.gateway.links = plan(&with_links, &[]).gateway.links;
         let impact = diff(&old, &new);
-        assert_eq!((impact.restart.len(), impact.gateway.len()), (7, 7));
+        assert_eq!((impact.restart.len(), impact.gateway.len()), (8, 9));
         let json = serde_json::to_value(&impact).unwrap();
         assert_eq!(json["restart"][0], "fabric link");
-        assert_eq!(json["gateway"][4], "front-end BGP");
+        assert_eq!(json["restart"][2], "VLANs of the ports");
+        assert_eq!(json["gateway"][6], "front-end BGP");
     }
 }

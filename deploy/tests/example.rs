@@ -11,13 +11,18 @@ use nvgate_deploy::lease::Leases;
 use nvgate_deploy::plan::{Plan, RouteTarget, SubnetRole, prove};
 use nvgate_deploy::schema::{json_schema, load};
 use serde_json::Value;
+use tempfile::TempDir;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
 fn plan() -> Plan {
-    match prove(&load(&directory()), &Leases::default(), &Keyring::default()) {
+    proven(&directory())
+}
+
+fn proven(directory: &Path) -> Plan {
+    match prove(&load(directory), &Leases::default(), &Keyring::default()) {
         Ok(proof) => proof.plan,
         Err(diagnostics) => {
             let text: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
@@ -132,17 +137,54 @@ fn violation(schema: &Value, value: &Value) -> Option<String> {
     None
 }
 
+/// An example with what it offers in comments (`#| `) taken over.
+fn with_offers(file: &str) -> String {
+    let text = std::fs::read_to_string(directory().join(file)).unwrap();
+    text.lines().map(|line| line.strip_prefix("#| ").unwrap_or(line).to_owned() + "\n").collect()
+}
+
 /// The keys that an example shows.
 fn shown_keys(file: &str) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(directory().join(file)).unwrap();
+    let text = with_offers(file);
+    let mut keys = BTreeSet::new();
+    collect_written(&serde_yaml::from_str(&text).unwrap(), &mut keys);
     // A file with a secret is none that a repository has: it is shown in a comment.
-    let is_shown = |line: &&str| !line.starts_with('#') || line.contains("_file: /");
-    text.lines()
-        .map(|line| line.trim_start().trim_start_matches("- "))
-        .filter(is_shown)
-        .map(|line| line.trim_start_matches("# "))
-        .filter_map(|line| Some(line.split_once(':')?.0.to_owned()))
-        .collect()
+    let secrets = text.lines().map(str::trim_start).filter(|line| line.contains("_file: /"));
+    let named = secrets.filter_map(|line| line.trim_start_matches("# ").split_once(':'));
+    keys.extend(named.map(|(key, _)| key.to_owned()));
+    keys
+}
+
+fn collect_written(value: &Value, keys: &mut BTreeSet<String>) {
+    for (key, inner) in value.as_object().into_iter().flatten() {
+        keys.insert(key.clone());
+        collect_written(inner, keys);
+    }
+    for inner in value.as_array().into_iter().flatten() {
+        collect_written(inner, keys);
+    }
+}
+
+#[test]
+fn what_the_example_offers_in_comments_is_proven_too() {
+    let offered = TempDir::new().unwrap();
+    let tenants = offered.path().join("tenants.d");
+    std::fs::create_dir(&tenants).unwrap();
+    for tenant in ["contoso.yaml", "fabrikam.yaml"] {
+        std::fs::copy(directory().join("tenants.d").join(tenant), tenants.join(tenant)).unwrap();
+    }
+    let text = with_offers("gateway.yaml");
+    std::fs::write(offered.path().join("gateway.yaml"), &text).unwrap();
+    let value: Value = serde_yaml::from_str(&text).unwrap();
+    assert_eq!(violation(&json_schema()["gateway"], &value), None);
+    assert_eq!(plan().gateway.links, None);
+    let links = proven(offered.path()).gateway.links.unwrap();
+    let names: Vec<&str> = links.links.iter().map(|link| link.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["uplink0", "uplink1", "uplink2", "uplink3", "mgmt0", "bond0", "eth2", "eth1"]
+    );
+    assert_eq!(links.management.unwrap().link, "mgmt0");
 }
 
 #[test]

@@ -258,6 +258,7 @@ fn plan(vms: usize, flows: usize) -> Plan {
             fabric: FabricPlan {
                 link: "fabric".to_owned(),
                 provider_addresses: vec![ProviderAddress(GATEWAY_PA.into())],
+                tenant_mtu: 1280,
                 dscp: DscpMode::Uniform,
                 constant_flow: Vec::new(),
             },
@@ -267,6 +268,7 @@ fn plan(vms: usize, flows: usize) -> Plan {
                 shared_addresses: Vec::new(),
                 bgp: None,
             },
+            links: None,
             admin_listen: ([127, 0, 0, 1], 9470).into(),
             bmp: None,
             state_directory: "/nonexistent".into(),

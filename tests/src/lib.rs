@@ -9,6 +9,7 @@ pub mod bgp_tunnels;
 pub mod frames;
 pub mod frames_link;
 pub mod fuzz;
+pub mod guest;
 pub mod model;
 pub mod model_bgp;
 pub mod model_nat;

@@ -34,16 +34,24 @@ pub fn skip(test: &str, reason: &str) {
 /// When it cannot run and `NVGATE_REQUIRE_PEERS` is 1.
 #[must_use]
 pub fn has_peers(test: &str, programs: &[&str]) -> bool {
-    let reason = match obstacle(programs) {
-        None => return true,
-        Some(reason) => reason,
-    };
+    let obstacle = obstacle(programs);
+    if let Some(reason) = &obstacle {
+        skip_unless_required(test, reason);
+    }
+    obstacle.is_none()
+}
+
+/// Records that `test` cannot run here, and why.
+///
+/// # Panics
+///
+/// When `NVGATE_REQUIRE_PEERS` is 1.
+pub fn skip_unless_required(test: &str, reason: &str) {
     assert!(
         env::var_os(REQUIRE_PEERS).is_none_or(|value| value != "1"),
         "{test} is required here but {reason}"
     );
-    skip(test, &reason);
-    false
+    skip(test, reason);
 }
 
 fn obstacle(programs: &[&str]) -> Option<String> {

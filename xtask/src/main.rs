@@ -5,6 +5,7 @@
 
 mod dependencies;
 mod fuzz;
+mod guest;
 mod peers;
 mod stages;
 mod summary;

@@ -10,10 +10,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::guest;
 use crate::stages::target_directory;
 
 /// A program that tests run, and the Debian package it comes in.
-const PEERS: [(&str, &str); 18] = [
+const PEERS: [(&str, &str); 22] = [
     ("ovs-vswitchd", "openvswitch-switch"),
     ("tshark", "tshark"),
     ("iperf3", "iperf3"),
@@ -32,6 +33,10 @@ const PEERS: [(&str, &str); 18] = [
     ("bgpctl", "openbgpd"),
     ("exabgp", "exabgp"),
     ("unshare", "util-linux"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("depmod", "kmod"),
+    ("xz", "xz-utils"),
 ];
 
 /// A WireGuard program that no distribution has, and its version on crates.io. It is built once,
@@ -60,6 +65,7 @@ pub fn missing() -> Vec<&'static str> {
 /// Installs what is missing and says what it did.
 pub fn install() -> Result<String> {
     let packages = install_missing()?;
+    let packages = format!("{packages}; {}", guest::install()?);
     let (program, version) = CRATE;
     if on_path(program) || crate_root()?.join("bin").join(program).is_file() {
         return Ok(packages);
@@ -116,7 +122,8 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     apt(&arguments)
 }
 
-fn apt(arguments: &[&str]) -> Result<()> {
+/// Runs apt-get without questions.
+pub fn apt(arguments: &[&str]) -> Result<()> {
     let status = Command::new("apt-get")
         .args(["-qq", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold"])
         .args(["-o", "Dpkg::Use-Pty=0"])

@@ -2,11 +2,13 @@
 //! netlink; and the few things the gateway asks of it.
 //!
 //! [`Observer`] publishes a [`HostView`] whenever the kernel's picture changes, [`Netlink::resolve`]
-//! has the kernel find a neighbour, and a [`Guard`] keeps the kernel's own stack away from the
-//! traffic that the gateway handles. Sockets belong to the network namespace of the thread that
+//! has the kernel find a neighbour, a [`Guard`] keeps the kernel's own stack away from the
+//! traffic that the gateway handles, and [`links`] sets up what gateway.yaml describes. Sockets
+//! belong to the network namespace of the thread that
 //! opens them.
 
 mod guard;
+pub mod links;
 mod netlink;
 mod observe;
 mod view;

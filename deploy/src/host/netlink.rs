@@ -143,6 +143,19 @@ impl Netlink {
         Ok(())
     }
 
+    /// Sends one request and returns the kernel's one answer.
+    pub(super) async fn ask(
+        &self,
+        operation: &'static str,
+        message: RouteNetlinkMessage,
+    ) -> Result<Option<RouteNetlinkMessage>, NetlinkError> {
+        let mut answers = self.request(operation, message, 0)?;
+        match answers.next().await {
+            Some(answer) => answer,
+            None => Err(NetlinkError::Closed { operation }),
+        }
+    }
+
     fn request(
         &self,
         operation: &'static str,

@@ -68,6 +68,7 @@ const GROUPS: [MulticastGroup; 6] = [
 #[derive(Debug)]
 pub struct Observer {
     view: watch::Receiver<Arc<HostView>>,
+    network: watch::Receiver<()>,
     _task: Task,
 }
 
@@ -79,14 +80,21 @@ impl Observer {
         let mut picture = Picture::default();
         picture.read(&netlink, Stale::EVERYTHING).await?;
         let (publisher, view) = watch::channel(Arc::new(picture.view.clone()));
-        let task = Task::spawn(follow(events, netlink, picture, publisher));
-        Ok(Self { view, _task: task })
+        let (noticed, network) = watch::channel(());
+        let task = Task::spawn(follow(events, netlink, picture, (publisher, noticed)));
+        Ok(Self { view, network, _task: task })
     }
 
     /// The newest picture; changes wake the receiver.
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<HostView>> {
         self.view.clone()
+    }
+
+    /// Woken whenever links, addresses or routes changed in any way, pictured or not.
+    #[must_use]
+    pub fn network(&self) -> watch::Receiver<()> {
+        self.network.clone()
     }
 }
 
@@ -130,7 +138,7 @@ async fn follow(
     mut events: Events,
     mut netlink: Netlink,
     mut picture: Picture,
-    publisher: watch::Sender<Arc<HostView>>,
+    (publisher, noticed): (watch::Sender<Arc<HostView>>, watch::Sender<()>),
 ) {
     let mut stale = Stale::NOTHING;
     let mut not_before = Instant::now();
@@ -145,6 +153,7 @@ async fn follow(
         {
             picture.handle(message, &mut stale);
         }
+        let network = stale.network;
         while stale != Stale::NOTHING {
             tokio::time::sleep_until(not_before).await;
             let started = Instant::now();
@@ -165,6 +174,9 @@ async fn follow(
             }
             changed
         });
+        if network {
+            noticed.send_replace(());
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`prove`] is the only maker of a [`Plan`] outside tests: whoever holds one need not ask again.
 
 mod bgp;
+mod links;
 mod prove;
 mod vpn;
 
@@ -18,6 +19,10 @@ use nvgate_model::{
 pub use bgp::{
     AggregatePlan, AnnouncePlan, BgpLimits, BgpPeerPlan, BgpPlan, DecisionPlan, DynamicPlan,
     FrontEndBgpPlan, MultipathPath, RulePlace, RulePlaces, Treatment,
+};
+pub use links::{
+    Addressing, BondHash, BondMode, BondOptions, BondPlan, InterfaceAddress, LacpRate, LinkKind,
+    LinkPlan, LinksPlan, ManagementPlan, Offload, Offloads, Selection,
 };
 pub use prove::{Proof, prove};
 pub use vpn::{
@@ -61,6 +66,8 @@ pub struct GatewayPlan {
     pub fabric: FabricPlan,
     /// The port on the public network.
     pub front_end: FrontEndPlan,
+    /// The host's links that the gateway sets up; absent when it leaves all alone.
+    pub links: Option<LinksPlan>,
     /// Where the health endpoint listens.
     pub admin_listen: SocketAddr,
     /// The BMP collector.
@@ -80,6 +87,8 @@ pub struct FabricPlan {
     pub link: String,
     /// The gateway's own provider addresses, at least one, at most one a family.
     pub provider_addresses: Vec<ProviderAddress>,
+    /// The MTU in bytes that tenants' VMs have, at least 1280.
+    pub tenant_mtu: u32,
     /// How the inner DSCP and the outer DSCP relate.
     pub dscp: DscpMode,
     /// Provider addresses of hosts that need a FlowID that never changes.

@@ -5,6 +5,7 @@
 pub(crate) mod bgp;
 mod decode;
 mod diagnostic;
+mod links;
 mod mask;
 mod node;
 mod records;
@@ -26,13 +27,14 @@ use crate::keys::KeyName;
 pub(crate) use decode::{At, entries, hint};
 use decode::{Decode, Decoder};
 pub(crate) use diagnostic::{Findings, Place, Source};
+pub(crate) use links::{Bond, BondHash, BondMode, LacpRate, Link, Offloads, Select};
 pub(crate) use records::{
     Endpoint, Fabric, FrontEnd, GatewayFile, InboundRule, Limits, Nat, Pool, Route, TenantFile,
     Timeouts,
 };
 pub(crate) use scalar::{
-    Dscp, Name, NatAddresses, Number, PublicAddress, RouteVia, RuleProtocol, SubnetReference,
-    Switch, Workers,
+    Dscp, HostAddress, LinkName, Name, NatAddresses, Number, PublicAddress, RouteVia, RuleProtocol,
+    SubnetReference, Switch, Workers,
 };
 pub(crate) use secret::{KeyFile, SecretKey};
 pub(crate) use vpn::{Listener, Probe, Site, Translation, Tunnel, TunnelBandwidth, Vpn};

@@ -10,6 +10,7 @@ use nvgate_model::{
 
 use super::bgp::{FrontEndBgp, TenantBgp};
 use super::decode::{List, record};
+use super::links::{Link, MAX_LINKS, Management};
 use super::scalar::{
     AbsolutePath, Dscp, HostAddress, LinkName, Name, NatAddresses, Number, PortRange,
     PrefixOrAddress, PublicAddress, RouteVia, RuleProtocol, SubnetReference, Switch, Workers,
@@ -47,6 +48,11 @@ record! {
         required fabric: Fabric,
         /// The port on the network of public addresses.
         required front_end: FrontEnd,
+        /// The management port. Needs `links`.
+        optional management: Management,
+        /// Links of the host that the gateway sets up and watches; all others it leaves alone.
+        /// Without this key it leaves every link as it is.
+        optional links: List<Link, 0, MAX_LINKS>,
         /// Packet workers, one thread each: `auto` (cores minus one, at least one) or 1 to 64.
         /// Default: auto. A change needs a restart.
         optional workers: Workers,
@@ -85,6 +91,9 @@ record! {
         /// The gateway's own provider addresses, one of each family at most. The kernel has them
         /// on the link. A change needs a restart.
         required provider_addresses: List<ProviderAddress, 1, 2>,
+        /// The MTU that tenants' VMs have, in bytes, 1280 to 65000: that the fabric carries such
+        /// packets is proven where `links` says its MTU, and watched by health. Default: 1280.
+        optional tenant_mtu: Number<1280, 65_000>,
         /// How inner and outer DSCP relate (RFC 2983): `uniform` copies it out and back in, `pipe`
         /// sends 0 outside. ECN follows RFC 6040 in both. Default: uniform.
         optional dscp: Dscp,

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use nvgate_deploy::host::links::LinkReport;
 use serde::{Deserialize, Serialize};
 
 use super::bgp::PeerReport;
@@ -79,11 +80,13 @@ impl Status {
 }
 
 /// The components that follow from the rest of `status`: the configuration, every port, every
-/// worker, every site and every BGP peer. Whoever assembles the status appends what only it knows.
+/// link that gateway.yaml describes, every worker, every site and every BGP peer. Whoever assembles
+/// the status appends what only it knows.
 #[must_use]
 pub fn assess(status: &Status) -> Vec<Component> {
     std::iter::once(config(&status.config))
         .chain(status.ports.iter().map(port))
+        .chain(status.links.iter().map(link))
         .chain(status.workers.iter().map(worker))
         .chain(
             status
@@ -141,6 +144,16 @@ fn port(port: &PortStatus) -> Component {
     }
 }
 
+/// A link that the gateway cannot make as described; whether it stops packets its port says.
+fn link(link: &LinkReport) -> Component {
+    let name = format!("link {}", link.name);
+    if link.problems.is_empty() {
+        Component::ok(name)
+    } else {
+        Component::degraded(name, link.problems.join("; "))
+    }
+}
+
 fn worker(worker: &WorkerStatus) -> Component {
     let name = format!("worker {}", worker.index);
     match worker.heartbeat_age_ms {
@@ -173,6 +186,8 @@ mod tests {
                 "config",
                 "port fabric",
                 "port front_end",
+                "link uplink0",
+                "link eth1",
                 "worker 0",
                 "worker 1",
                 "site contoso/hq",
@@ -204,6 +219,14 @@ mod tests {
         assert!(port(&down).reason.unwrap().starts_with("link eth1 is down"));
         let missing = PortStatus { running: false, mtu: None, mac: None, ..up };
         assert!(port(&missing).reason.unwrap().starts_with("link eth1 does not exist"));
+    }
+
+    #[test]
+    fn a_link_is_degraded_by_all_that_is_wrong_with_it() {
+        let mut eth1 = samples::busy().links.remove(1);
+        assert_eq!(link(&eth1), Component::ok("link eth1"));
+        eth1.problems = vec!["it is down".to_owned(), "its MTU is 1500".to_owned()];
+        assert_eq!(link(&eth1), Component::degraded("link eth1", "it is down; its MTU is 1500"));
     }
 
     #[test]

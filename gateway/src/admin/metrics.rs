@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
+use nvgate_deploy::host::links::LinkReport;
+
 use super::bgp::{PeerReport, RouteCounts};
 use super::health::HealthState;
 use super::sites::TunnelReport;
@@ -21,6 +23,7 @@ pub fn render(status: &Status) -> String {
     let mut exposition = Exposition::default();
     write_gateway(&mut exposition, status);
     write_ports(&mut exposition, &status.ports);
+    write_links(&mut exposition, &status.links);
     write_workers(&mut exposition, &status.workers);
     write_tenants(&mut exposition, &status.tenants);
     write_nat(&mut exposition, &status.tenants);
@@ -93,6 +96,26 @@ fn write_ports(to: &mut Exposition, ports: &[PortStatus]) {
     }
     for (name, help, field) in counters {
         write(to.counter(name, help), field);
+    }
+}
+
+fn write_links(to: &mut Exposition, links: &[LinkReport]) {
+    if links.is_empty() {
+        return;
+    }
+    let mut problems = to.gauge(
+        "nvgate_link_problems",
+        "How many things are wrong with a link that gateway.yaml describes.",
+    );
+    for link in links {
+        problems.sample(&[("link", &link.name)], link.problems.len());
+    }
+    let mut repairs = to.counter(
+        "nvgate_link_repairs_total",
+        "How often somebody else's change of the link was put right.",
+    );
+    for link in links {
+        repairs.sample(&[("link", &link.name)], link.repairs);
     }
 }
 

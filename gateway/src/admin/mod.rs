@@ -21,6 +21,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -93,6 +94,29 @@ pub enum BindError {
         /// What the kernel said.
         error: io::Error,
     },
+}
+
+/// How long [`bind_soon`] waits for the address, and how long between two tries.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
+const ADDRESS_RETRY: Duration = Duration::from_millis(100);
+
+/// As [`bind`], when the host's links may just have been set up: an IPv6 address is not listened on
+/// before the kernel has asked whether another machine has it (RFC 4862 section 5.4), and one that
+/// somebody else assigns takes its time. It is waited for at most 5 s.
+///
+/// # Errors
+///
+/// Those of [`bind`].
+pub async fn bind_soon(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let deadline = tokio::time::Instant::now() + ADDRESS_PATIENCE;
+    loop {
+        match bind(address).await {
+            Err(BindError::NotOurs(_)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(ADDRESS_RETRY).await;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 /// Listens on the management address.

@@ -1,5 +1,6 @@
 //! A gateway with two tenants, for the tests of this module and of the command line.
 
+use nvgate_deploy::host::links::LinkReport;
 use nvgate_deploy::plan::{NatPlan, NatTimeouts, SubnetPlan, SubnetRole, TenantLimits, TenantPlan};
 use nvgate_model::{FrontEndAddress, Prefix, Vsid};
 
@@ -222,6 +223,27 @@ pub fn explanation() -> ExplainReport {
     }
 }
 
+/// A bond in use, whose MTU somebody changed once, and a member of it.
+fn links() -> Vec<LinkReport> {
+    vec![
+        LinkReport {
+            name: "uplink0".to_owned(),
+            desired: "member of eth1".to_owned(),
+            observed: Some("member of eth1, MTU 1600, up".to_owned()),
+            ..LinkReport::default()
+        },
+        LinkReport {
+            name: "eth1".to_owned(),
+            desired: "bond of uplink0 and uplink1, lacp by tunnel, MTU 1600".to_owned(),
+            observed: Some("bond of uplink0 and uplink1, lacp by tunnel, MTU 1600, up".to_owned()),
+            repairs: 3,
+            last_repair: Some("set the MTU of eth1 to 1600".to_owned()),
+            last_repair_secs: Some(75),
+            ..LinkReport::default()
+        },
+    ]
+}
+
 /// A healthy gateway with two workers and two tenants, of which one has NAT.
 pub fn busy() -> Status {
     let ports = |used| Headroom { used, total: 64_512 };
@@ -279,6 +301,7 @@ pub fn busy() -> Status {
             port("front_end", "eth2", "02:00:00:00:00:02"),
         ],
         workers: vec![worker(0), worker(1)],
+        links: links(),
         tenants: vec![contoso, fabrikam],
         bgp: vec![transit()],
         drops: Drops([("vsid_unknown".to_owned(), 2)].into()),

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use nvgate_deploy::host::LinkFacts;
+use nvgate_deploy::host::links::LinkReport;
 use nvgate_deploy::plan::{SubnetPlan, TenantPlan};
 use nvgate_model::Instant;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// The packet workers, in order.
     pub workers: Vec<WorkerStatus>,
+    /// The links that gateway.yaml describes, as they were at most some seconds ago.
+    #[serde(default)]
+    pub links: Vec<LinkReport>,
     /// The tenants, ordered by name.
     pub tenants: Vec<TenantStatus>,
     /// The BGP peers of the front end, as they were at most a second or so ago.

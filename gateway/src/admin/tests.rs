@@ -1,7 +1,8 @@
 //! The health endpoint over real TCP connections on loopback.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
+use crate::demo::lab::{LinkSetup, Namespace, SuperPackets};
 
 /// No test waits longer for one answer.
 const BOUND: Duration = Duration::from_secs(20);
@@ -74,6 +76,8 @@ async fn a_busy_gateway_is_alive_ready_and_ok() {
                     {\"name\":\"config\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"port fabric\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"port front_end\",\"status\":\"ok\",\"reason\":null},\n\
+                    {\"name\":\"link uplink0\",\"status\":\"ok\",\"reason\":null},\n\
+                    {\"name\":\"link eth1\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"worker 0\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"worker 1\",\"status\":\"ok\",\"reason\":null},\n\
                     {\"name\":\"site contoso/hq\",\"status\":\"ok\",\"reason\":null},\n\
@@ -263,4 +267,29 @@ async fn an_address_in_use_is_said_in_one_sentence() {
     assert_eq!(error.to_string(), expected);
     let elsewhere = bind("192.0.2.1:9470".parse().unwrap()).await.unwrap_err();
     assert!(elsewhere.to_string().contains("not an address of this host"), "{elsewhere}");
+}
+
+#[test]
+fn an_address_that_comes_a_moment_later_is_waited_for() {
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+    let Ok(namespace) = Namespace::new("late") else {
+        println!("SKIPPED: network namespaces need root or a user namespace");
+        return;
+    };
+    namespace.add_veth("mgmt0", &namespace, "other").unwrap();
+    let late = namespace.spawn("listener", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let early = bind((ADDRESS, 0).into()).await;
+            (early.is_err(), bind_soon((ADDRESS, 0).into()).await.map(drop))
+        })
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let addresses = &[(ADDRESS, 24)];
+    let super_packets = SuperPackets::Allowed;
+    let setup = LinkSetup { name: "mgmt0", mac: None, mtu: 1500, addresses, super_packets };
+    namespace.set_up(&setup).unwrap();
+    let (was_refused, bound) = late.unwrap().join().unwrap();
+    assert!(was_refused);
+    bound.unwrap();
 }

@@ -1,13 +1,15 @@
 //! The command line: what `nvgate` can be asked to do, what it prints, and its exit codes.
 //!
 //! Each command prints its product to standard output and what went wrong to standard error. Only
-//! `run` and `demo` touch the network of this host; `check` and `schema` touch nothing, `status`
-//! and `bgp` ask a running gateway over HTTP, `drain` and `bgp clear` command it by its control socket, `vpn` reads and makes keys in the state directory.
+//! `run` and `demo` touch the network of this host; `check` and `schema` touch nothing, `status`,
+//! `links` and `bgp` ask a running gateway over HTTP, `drain` and `bgp clear` command it by its
+//! control socket, `vpn` reads and makes keys in the state directory.
 
 mod bgp;
 mod check;
 mod client;
 mod drain;
+mod links;
 mod status;
 mod table;
 mod vpn;
@@ -64,6 +66,7 @@ EXAMPLES
   nvgate run --config /etc/nvgate    be the gateway; SIGHUP or a changed file reloads, SIGTERM ends
   nvgate status                      tenants, NAT headroom, drops with what they mean
   nvgate status --json               the same for programs
+  nvgate links                       bonds, VLANs and cards: how they are to be, how they are, what to do
   nvgate schema tenant > tenant.json completion and checks in your editor
   nvgate bgp peers                   BGP sessions of tenants, and why one is down
   nvgate bgp explain --tenant contoso 172.30.0.0/16
@@ -126,6 +129,11 @@ enum Command {
     /// Tenants, subnets, endpoints, NAT sessions and headroom, ports, and drops by reason with
     /// what each reason means.
     Status(StatusArguments),
+    /// Show the host's links beside how gateway.yaml wants them
+    ///
+    /// Each link of `links`: how it is to be and how it is, what is wrong and what to do about it,
+    /// and what somebody else changed and the gateway put right.
+    Links(StatusArguments),
     /// Print the JSON Schema of the configuration files, for editors
     Schema(Schema),
     /// Keys of VPN listeners, and what the other side of a tunnel needs
@@ -193,7 +201,7 @@ enum Format {
 
 #[derive(Args, Debug)]
 struct StatusArguments {
-    /// Print the gateway's whole status document
+    /// Print everything for programs
     #[arg(long)]
     json: bool,
     /// Where the gateway's health endpoint listens, as HOST:PORT
@@ -256,6 +264,7 @@ fn perform(cli: Cli) -> io::Result<ExitCode> {
         Command::Run(Run { config, workers }) => run(RunOptions { config, workers }),
         Command::Check(arguments) => check::check(&arguments, &mut io::stdout().lock())?,
         Command::Status(arguments) => status::status(&arguments, &mut io::stdout().lock())?,
+        Command::Links(arguments) => links::links(&arguments, &mut io::stdout().lock())?,
         Command::Schema(Schema { file }) => print_schema(file)?,
         Command::Vpn(command) => vpn::vpn(&command, &mut io::stdout().lock())?,
         Command::Bgp(command) => bgp::bgp(&command, &mut io::stdout().lock())?,
@@ -399,6 +408,8 @@ mod tests {
             "nvgate check --state-directory /tmp/x",
             "nvgate schema host",
             "nvgate status --admin 127.0.0.1:1 --config /etc/nvgate",
+            "nvgate links --admin 127.0.0.1:1 --config /etc/nvgate",
+            "nvgate links bond0",
             "nvgate bgp",
             "nvgate bgp routes",
             "nvgate bgp routes --tenant red --prefix 10.0.0.0",

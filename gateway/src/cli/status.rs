@@ -21,23 +21,9 @@ const UNKNOWN_REASON: &str = "a reason that this version does not know";
 
 /// Prints the status of the gateway that `arguments` mean to `output`.
 pub(super) fn status(arguments: &StatusArguments, output: &mut dyn io::Write) -> io::Result<Exit> {
-    let authority = authority(arguments.admin.as_deref(), arguments.config.as_deref());
-    let body = match fetch(&authority, "/v1/status") {
-        Ok(body) => body,
-        Err(error @ FetchError::Address(..)) => {
-            return Ok(complain(Exit::Usage, &error.to_string()));
-        }
-        Err(error) => return Ok(complain(Exit::CannotRun, &error.to_string())),
-    };
-    let status: Status = match serde_json::from_slice(&body) {
+    let status = match ask(arguments) {
         Ok(status) => status,
-        Err(error) => {
-            let sentence = format!(
-                "the status from {authority} cannot be read: {error}; \
-                 is the gateway of another version than this command?"
-            );
-            return Ok(complain(Exit::CannotRun, &sentence));
-        }
+        Err(exit) => return Ok(exit),
     };
     if arguments.json {
         serde_json::to_writer_pretty(&mut *output, &status)?;
@@ -47,6 +33,22 @@ pub(super) fn status(arguments: &StatusArguments, output: &mut dyn io::Write) ->
         output.write_all(render(&status, now).as_bytes())?;
     }
     Ok(Exit::Done)
+}
+
+/// The status of the gateway that `arguments` mean; without one it is said on standard error why.
+pub(super) fn ask(arguments: &StatusArguments) -> Result<Status, Exit> {
+    let authority = authority(arguments.admin.as_deref(), arguments.config.as_deref());
+    let body = fetch(&authority, "/v1/status").map_err(|error| {
+        let usage = matches!(error, FetchError::Address(..));
+        complain(if usage { Exit::Usage } else { Exit::CannotRun }, &error.to_string())
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        let sentence = format!(
+            "the status from {authority} cannot be read: {error}; \
+             is the gateway of another version than this command?"
+        );
+        complain(Exit::CannotRun, &sentence)
+    })
 }
 
 /// The HOST:PORT to ask: what the command line says, else what the configuration says, else the

@@ -7,6 +7,8 @@
 mod config;
 mod error;
 mod guarded;
+mod host;
+mod links;
 mod moderation;
 mod neighbours;
 pub mod speaker;
@@ -34,7 +36,6 @@ use crate::admin::health::Component;
 use crate::admin::{self, AdminState, commands};
 use crate::demo::gateway_process::end_with_owner;
 use crate::dispatch::ResolveRequest;
-use crate::io::PortRole;
 use crate::io::packet::{OpenError, Waker};
 use crate::peering::{Asked, LearntBox, Peering, Questions, Ties};
 use crate::snapshot::{BuildError, Retired, Snapshot, SnapshotBuilder};
@@ -44,15 +45,19 @@ pub use config::ConfigError;
 use config::{Configuration, Fingerprint};
 pub use error::RunError;
 use guarded::{GuardedTraffic, guard};
+use host::link_indices;
+use links::HostLinks;
 use neighbours::wanted_neighbours;
 use speaker::Speaker;
 use status::Shared;
-use threads::{GatewayClock, StartError, Workers, link_of};
+use threads::{GatewayClock, StartError, Workers};
 
 /// How often control looks for changed files, unresolved neighbours and dead workers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often control looks whether a site came up or went down.
 const SITES_INTERVAL: Duration = Duration::from_millis(100);
+/// Every how many looks the host's links are observed without an event.
+const LOOKS_A_LINK_ROUND: u32 = 5;
 /// Every how many looks the guards are checked and resolved neighbours are confirmed.
 const LOOKS_A_ROUND: u32 = 15;
 /// Neighbours asked for in one look.
@@ -127,6 +132,7 @@ struct Control {
     builder: SnapshotBuilder,
     netlink: Netlink,
     observer: Observer,
+    host_links: HostLinks,
     /// The indices of the links that the ports were opened on.
     links: [u32; 2],
     guards: Vec<Guard>,
@@ -158,10 +164,15 @@ impl Control {
         workers_override: Option<NonZeroUsize>,
     ) -> Result<Self, RunError> {
         let netlink = Netlink::open()?;
+        // Ports and the health endpoint are on links that may have to be made first.
+        let host_links = HostLinks::set_up(plan.gateway.links.as_ref()).await?;
         let observer = Observer::start().await?;
         let host = observer.view();
         let view = host.borrow().clone();
-        let listener = admin::bind(plan.gateway.admin_listen).await?;
+        let listener = match plan.gateway.links {
+            Some(_) => admin::bind_soon(plan.gateway.admin_listen).await?,
+            None => admin::bind(plan.gateway.admin_listen).await?,
+        };
         let clock = GatewayClock::start();
         let seed = random_seed();
         let mut builder = SnapshotBuilder::new(plan.gateway.workers.get() as u16, seed);
@@ -180,9 +191,11 @@ impl Control {
             clock,
             config: Mutex::default(),
             components: Mutex::default(),
+            links: Mutex::default(),
             bgp: Arc::default(),
         });
         shared.note_loaded(generation);
+        shared.note_links(host_links.reports());
         let speaker_waker = Waker::new()?;
         let (questions, asked) = Questions::new(speaker_waker.clone());
         let (admin_stop, stopped) = oneshot::channel();
@@ -211,6 +224,7 @@ impl Control {
             builder,
             netlink,
             observer,
+            host_links,
             links,
             guards: Vec::new(),
             guarded: GuardedTraffic::default(),
@@ -301,6 +315,7 @@ impl Control {
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), RunError> {
         let mut host: watch::Receiver<Arc<HostView>> = self.observer.view();
+        let mut network = self.observer.network();
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut sites = tokio::time::interval(SITES_INTERVAL);
@@ -314,6 +329,8 @@ impl Control {
                     let view = host.borrow_and_update().clone();
                     self.follow_host(&view).await?;
                 }
+                Ok(()) = network.changed() => self.host_links.note_event(),
+                () = self.host_links.due() => self.look_after_links().await,
                 Some(request) = self.resolve.recv() => self.resolve(request).await,
                 _ = signals.hangup.recv() => self.reload().await,
                 _ = look.tick() => self.look().await?,
@@ -401,24 +418,6 @@ impl Control {
         }
     }
 
-    /// Notes what is wrong with the host's network and can be healed there.
-    fn note_host(&self, view: &HostView) {
-        const NAME: &str = "host";
-        let plan = self.shared.plan.load();
-        let component = match link_indices(&plan, view) {
-            Err(error) => Component::failed(NAME, error.to_string()),
-            Ok(links) if links != self.links => Component::failed(
-                NAME,
-                "a link was removed and made anew: restart the gateway to open its ports there",
-            ),
-            Ok(_) => match missing_provider_address(&plan, view) {
-                Some(sentence) => Component::failed(NAME, sentence),
-                None => Component::ok(NAME),
-            },
-        };
-        self.shared.note(component);
-    }
-
     /// Reads the configuration again. An invalid one changes nothing.
     async fn reload(&mut self) {
         self.fingerprint = self.configuration.fingerprint();
@@ -458,6 +457,8 @@ impl Control {
         if let Err(error) = published {
             return self.refuse(vec![error.to_string()]);
         }
+        let described = self.host_links.follow(plan.gateway.links.as_ref()).await;
+        self.note_links(described);
         self.shared.plan.store(Arc::new(plan));
         self.speaker_waker.wake();
         self.shared.note_loaded(self.shared.published.load().generation.0);
@@ -504,6 +505,9 @@ impl Control {
             self.reload().await;
         }
         self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(LOOKS_A_LINK_ROUND) && self.host_links.described() {
+            self.look_after_links().await;
+        }
         let round = self.looks.is_multiple_of(LOOKS_A_ROUND);
         if round {
             self.check_guards().await;
@@ -550,32 +554,6 @@ impl Control {
             self.resolve(request).await;
         }
     }
-}
-
-fn link_indices(plan: &Plan, view: &HostView) -> Result<[u32; 2], BuildError> {
-    let index = |role: PortRole| {
-        let link = link_of(&plan.gateway, role);
-        view.links
-            .get(link)
-            .map(|facts| facts.index)
-            .ok_or_else(|| BuildError::LinkMissing { role: role.name(), link: link.to_owned() })
-    };
-    Ok([index(PortRole::Fabric)?, index(PortRole::FrontEnd)?])
-}
-
-/// The host answers ARP for the gateway's provider addresses, so it must have them.
-fn missing_provider_address(plan: &Plan, view: &HostView) -> Option<String> {
-    let fabric = &plan.gateway.fabric;
-    let link = view.links.get(&fabric.link)?;
-    let missing = fabric
-        .provider_addresses
-        .iter()
-        .find(|own| link.addresses.iter().all(|(address, _)| *address != own.ip()))?;
-    Some(format!(
-        "the fabric link {} does not have the provider address {missing}: run `ip address add \
-         {missing}/LENGTH dev {}`",
-        fabric.link, fabric.link
-    ))
 }
 
 /// A seed that nobody outside can know.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nvgate_deploy::host::HostView;
+use nvgate_deploy::host::links::LinkReport;
 use nvgate_deploy::plan::Plan;
 use nvgate_model::RoutingDomainId;
 use tokio::sync::watch;
@@ -22,9 +23,8 @@ use crate::peering::{PublishedBgp, PublishedPlan};
 use crate::snapshot::{Domain, Snapshot};
 use crate::worker::Published;
 
-/// The smallest MTU that IPv6 asks of a link, in bytes (RFC 8200 section 5); tenants with less
-/// lose IPv6.
-const MIN_TENANT_MTU: u16 = 1280;
+/// What IPv6 asks of a link, in bytes (RFC 8200 section 5).
+const MIN_TENANT_MTU: u32 = 1280;
 
 /// What the health endpoint shows, shared by control and the endpoint.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Shared {
     pub config: Mutex<ConfigStatus>,
     /// Components that only control knows about, by name.
     pub components: Mutex<BTreeMap<String, Component>>,
+    /// The links that gateway.yaml describes, as they were when control looked last.
+    pub links: Mutex<Vec<LinkReport>>,
     /// BGP, as its thread saw it last.
     pub bgp: PublishedBgp,
 }
@@ -66,6 +68,11 @@ impl Shared {
     pub fn note(&self, component: Component) {
         let mut components = self.components.lock().unwrap_or_else(PoisonError::into_inner);
         components.insert(component.name.clone(), component);
+    }
+
+    /// Notes how the links are that gateway.yaml describes.
+    pub fn note_links(&self, reports: &[LinkReport]) {
+        reports.clone_into(&mut self.links.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The status as it is now.
@@ -104,13 +111,14 @@ impl Shared {
                 .zip(&self.counters)
                 .map(|(index, counters)| WorkerStatus::new(index, counters, now))
                 .collect(),
+            links: self.links.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             tenants: tenants.collect(),
             bgp: Vec::new(),
             drops: Drops::from(&drops),
         };
         status.bgp = peers.remove(&None).unwrap_or_default();
         status.components = health::assess(&status);
-        status.components.push(underlay(&snapshot));
+        status.components.push(underlay(&snapshot, plan.gateway.fabric.tenant_mtu));
         status
             .components
             .extend(bgp.fault.clone().map(|fault| Component::degraded("front_end bgp", fault)));
@@ -138,17 +146,24 @@ fn tenant_mtu(snapshot: &Snapshot, domain: &Domain) -> u16 {
     mtus.min().unwrap_or(0)
 }
 
-/// Whether the underlay carries what tenants need.
-fn underlay(snapshot: &Snapshot) -> Component {
+/// Whether the underlay carries what tenants' VMs send, or at least what IPv6 needs.
+fn underlay(snapshot: &Snapshot, tenant_mtu: u32) -> Component {
     const NAME: &str = "underlay mtu";
-    match snapshot.fabric.smallest_mtu() {
-        Some(mtu) if mtu < MIN_TENANT_MTU => Component::degraded(
-            NAME,
-            format!(
-                "the fabric leaves tenants {mtu} bytes, less than the {MIN_TENANT_MTU} that IPv6 \
-                 needs: raise the MTU of the fabric link and of the network behind it"
-            ),
-        ),
+    match snapshot.fabric.smallest_mtu().map(u32::from) {
+        Some(mtu) if mtu < tenant_mtu => {
+            let whose = if tenant_mtu == MIN_TENANT_MTU {
+                "that IPv6 needs"
+            } else {
+                "of their VMs (`fabric.tenant_mtu`)"
+            };
+            Component::degraded(
+                NAME,
+                format!(
+                    "the fabric leaves tenants {mtu} bytes, less than the {tenant_mtu} {whose}: raise \
+                     the MTU of the fabric link and of the network behind it"
+                ),
+            )
+        }
         Some(_) | None => Component::ok(NAME),
     }
 }

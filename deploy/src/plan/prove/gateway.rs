@@ -9,6 +9,7 @@ use nvgate_model::{FlowId, FrontEndAddress, MacAddress, Prefix, ProviderAddress}
 
 use super::address::{overlaps, special_address, special_part};
 use super::bgp::{Ground, prove_front_end_bgp};
+use super::links::{LinksGround, TENANT_MTU, prove_links};
 use crate::lease::LeasePool;
 use crate::plan::{DscpMode, FabricPlan, FrontEndPlan, GatewayPlan, PoolPlan};
 use crate::schema::{
@@ -80,7 +81,7 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
     let shared_addresses = front_end.map_or_else(Vec::new, |front_end| {
         prove_shared(entries(&front_end.value.shared_addresses), findings)
     });
-    prove_links(file, findings);
+    prove_ports(file, findings);
     let named_providers = provider_addresses.iter().copied().chain(flow_providers).collect();
     let intact = documents.gateway_intact && file.is_some();
     let bgp = front_end.and_then(|front_end| {
@@ -107,11 +108,19 @@ pub(super) fn prove_gateway(documents: &Documents, findings: &mut Findings) -> G
     });
     let flow_entries = prove_flow_entries(file, findings);
     let bmp = prove_bmp(file, findings);
+    let links = file.and_then(|file| {
+        let provider_addresses = &provider_addresses;
+        let tenant_mtu = fabric.map_or(TENANT_MTU, |fabric| tenant_mtu(&fabric.value));
+        let pools = &pools;
+        let ground = LinksGround { file, intact, provider_addresses, tenant_mtu, pools };
+        prove_links(&ground, findings)
+    });
     let gateway_mac = gateway_mac.map_or(GATEWAY_MAC, |mac| mac.value);
     let plan = fabric_plan.zip(front_end_plan).map(|(fabric, front_end)| GatewayPlan {
         workers: workers(file),
         fabric,
         front_end,
+        links,
         admin_listen: admin_listen(file),
         bmp,
         state_directory: state_directory(file),
@@ -181,6 +190,7 @@ fn prove_fabric(
     let plan = fabric.link.as_ref().map(|link| FabricPlan {
         link: link.value.0.clone(),
         provider_addresses: own.iter().map(|address| address.value).collect(),
+        tenant_mtu: tenant_mtu(fabric),
         dscp: match fabric.dscp.map(|dscp| dscp.value) {
             Some(Dscp::Uniform) | None => DscpMode::Uniform,
             Some(Dscp::Pipe) => DscpMode::Pipe,
@@ -188,6 +198,10 @@ fn prove_fabric(
         constant_flow,
     });
     (plan, providers)
+}
+
+fn tenant_mtu(fabric: &Fabric) -> u32 {
+    fabric.tenant_mtu.map_or(TENANT_MTU, |mtu| mtu.value.0)
 }
 
 /// Proves that NVGRE can be sent to a host's provider address.
@@ -213,7 +227,7 @@ pub(super) fn prove_remote_provider(
     }
 }
 
-fn prove_links(file: Option<&GatewayFile>, findings: &mut Findings) {
+fn prove_ports(file: Option<&GatewayFile>, findings: &mut Findings) {
     let fabric = file.and_then(|file| file.fabric.as_ref()?.value.link.as_ref());
     let front_end = file.and_then(|file| file.front_end.as_ref()?.value.link.as_ref());
     if let (Some(fabric), Some(front_end)) = (fabric, front_end)

@@ -6,6 +6,7 @@ mod across;
 mod address;
 mod bgp;
 mod gateway;
+mod links;
 mod nat;
 mod reach;
 mod site;

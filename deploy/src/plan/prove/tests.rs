@@ -5,6 +5,7 @@ mod bgp;
 mod bgp_cases;
 mod bgp_rule_cases;
 mod cases;
+mod links_cases;
 mod secrets;
 mod vpn_cases;
 
@@ -18,6 +19,7 @@ use crate::schema::documents_of;
 use bgp_cases::BGP_CASES;
 use bgp_rule_cases::BGP_RULE_CASES;
 use cases::{CASES, Case, Edit};
+use links_cases::{LINKS, LINKS_CASES};
 use vpn_cases::VPN_CASES;
 
 const GATEWAY: &str = "\
@@ -210,8 +212,8 @@ struct Marked {
 
 const FILES: [&str; 3] = ["gateway", "a", "b"];
 
-fn edited(edits: &[Edit]) -> Marked {
-    let mut texts = [GATEWAY, A, B].map(str::to_owned);
+fn edited(base: [String; 3], edits: &[Edit]) -> Marked {
+    let mut texts = base;
     for (file, from, to) in edits {
         let index = FILES.iter().position(|name| name == file).unwrap();
         let plain = texts[index].replace("^^", "").replace("@@", "");
@@ -247,13 +249,19 @@ fn base() -> [String; 3] {
     [GATEWAY, A, B].map(str::to_owned)
 }
 
+/// The valid texts, and links beside them.
+fn base_with_links() -> [String; 3] {
+    [GATEWAY.to_owned() + LINKS, A.to_owned(), B.to_owned()]
+}
+
 #[test]
 fn every_rule_gives_its_one_error_at_its_place() {
+    let of_all = CASES.iter().chain(VPN_CASES).chain(BGP_CASES).chain(BGP_RULE_CASES);
+    let of_all = of_all.map(|case| (base(), case));
+    let of_links = LINKS_CASES.iter().map(|case| (base_with_links(), case));
     let mut wrong = Vec::new();
-    for Case { edits, message } in
-        CASES.iter().chain(VPN_CASES).chain(BGP_CASES).chain(BGP_RULE_CASES)
-    {
-        let Marked { texts, error, note } = edited(edits);
+    for (base, Case { edits, message }) in of_all.chain(of_links) {
+        let Marked { texts, error, note } = edited(base, edits);
         let diagnostics = match prove_texts(&texts, &Leases::default()) {
             Ok(_) => Vec::new(),
             Err(diagnostics) => diagnostics,
