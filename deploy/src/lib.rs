@@ -6,6 +6,7 @@
 
 pub mod diff;
 pub mod host;
+pub mod host_admin;
 pub mod in_effect;
 pub mod keys;
 pub mod lease;

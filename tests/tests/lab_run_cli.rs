@@ -2,6 +2,7 @@
 //! `status` against a running gateway.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -11,6 +12,7 @@ use nvgate::demo::lab::probe::ask_tcp;
 use nvgate::demo::site::{SERVER, SERVICE_PORT};
 use nvgate_tests::run_lab::{PATIENCE, RunLab, binary};
 use nvgate_tests::run_lab_host::{Ended, run};
+use nvgate_tests::skip::has_peers;
 
 fn example() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples"))
@@ -137,5 +139,56 @@ fn status_shows_a_running_gateway_and_says_when_there_is_none() -> Result<()> {
     let table = status(&lab, &[])?;
     ensure!(table.code == Some(0) && table.output.contains(", degraded, up "), "{table:?}");
     ensure!(table.output.contains("blue.yaml:"), "{}", table.output);
+    Ok(())
+}
+
+#[test]
+fn what_root_has_made_of_keys_belongs_to_the_owner_of_the_state_directory() -> Result<()> {
+    const TEST: &str = "what_root_has_made_of_keys_belongs_to_the_owner_of_the_state_directory";
+    // `nobody` and `nogroup`.
+    const OWNER: u32 = 65534;
+    if !has_peers(TEST, &[]) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711))?;
+    let (config, state) = (folder.path().join("config"), folder.path().join("state"));
+    fs::create_dir_all(config.join("tenants.d"))?;
+    fs::create_dir(&state)?;
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700))?;
+    chown(&state, Some(OWNER), Some(OWNER))?;
+    let gateway = fs::read_to_string(example().join("gateway.yaml"))?;
+    let here = format!("state_directory: {}", state.display());
+    fs::write(
+        config.join("gateway.yaml"),
+        gateway.replace("state_directory: /var/lib/nvgate", &here),
+    )?;
+    for tenant in ["tenants.d/contoso.yaml", "tenants.d/fabrikam.yaml"] {
+        fs::copy(example().join(tenant), config.join(tenant))?;
+    }
+    for command in
+        [&["keys", "--generate"][..], &["rotate", "--tenant", "contoso", "--listen", "v6"]]
+    {
+        let output = Command::new(binary()?)
+            .arg("vpn")
+            .args(command)
+            .arg("--config")
+            .arg(&config)
+            .output()?;
+        ensure!(output.status.success(), "{command:?}: {output:?}");
+    }
+    let mut open = vec![state];
+    let mut files = Vec::new();
+    while let Some(path) = open.pop() {
+        let found = fs::metadata(&path)?;
+        ensure!((found.uid(), found.gid()) == (OWNER, OWNER), "{} is root's", path.display());
+        if found.is_dir() {
+            let inside = fs::read_dir(&path)?.map(|entry| Ok(entry?.path()));
+            open.extend(inside.collect::<Result<Vec<_>>>()?);
+        } else {
+            files.push(path);
+        }
+    }
+    ensure!(files.iter().any(|path| path.ends_with("v6.key")), "{files:?}");
     Ok(())
 }

@@ -4,11 +4,15 @@
 //! are its parts or tools of their own. Nothing here is part of the gateway.
 
 mod dependencies;
+mod files;
 mod fuzz;
 mod guest;
+mod origin;
+mod package;
 mod peers;
 mod stages;
 mod summary;
+mod tool;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +91,17 @@ enum Command {
         #[arg(long, requires = "target", conflicts_with = "seconds")]
         replay: Option<PathBuf>,
     },
+    /// Builds the Debian package (on Debian; root only if its tools are not installed).
+    ///
+    /// Prints the name of the file, which is in target/package unless --out says otherwise.
+    Package {
+        /// The folder for the package.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Packages this program instead of a release build.
+        #[arg(long)]
+        program: Option<PathBuf>,
+    },
     /// Checks licences, advisories, duplicate crates and sources with cargo-deny.
     Deny,
 }
@@ -112,6 +127,12 @@ fn main() -> Result<ExitCode> {
             stages::bench_bgp([rounds, routes, share], &contenders)?
         }
         Command::Fuzz { target, seconds, replay } => fuzz::run(target, seconds, replay.as_deref())?,
+        Command::Package { out, program } => {
+            let usual = stages::target_directory()?.join("package");
+            let out = out.unwrap_or(usual);
+            println!("{}", package::build(&out, program.as_deref())?.display());
+            true
+        }
         Command::Deny => stages::deny()?,
     };
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })

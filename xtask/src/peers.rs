@@ -14,7 +14,7 @@ use crate::guest;
 use crate::stages::target_directory;
 
 /// A program that tests run, and the Debian package it comes in.
-const PEERS: [(&str, &str); 22] = [
+const PEERS: [(&str, &str); 25] = [
     ("ovs-vswitchd", "openvswitch-switch"),
     ("tshark", "tshark"),
     ("iperf3", "iperf3"),
@@ -37,6 +37,9 @@ const PEERS: [(&str, &str); 22] = [
     ("busybox", "busybox-static"),
     ("depmod", "kmod"),
     ("xz", "xz-utils"),
+    ("systemd-analyze", "systemd"),
+    ("dpkg-shlibdeps", "dpkg-dev"),
+    ("strip", "binutils"),
 ];
 
 /// A WireGuard program that no distribution has, and its version on crates.io. It is built once,

@@ -120,7 +120,8 @@ fn config(config: &ConfigStatus) -> Component {
 }
 
 /// The first line of the first diagnostic, and how many more there are.
-fn summary(errors: &[String]) -> String {
+#[must_use]
+pub fn summary(errors: &[String]) -> String {
     let first = errors.first().and_then(|error| error.lines().next()).unwrap_or("unknown error");
     match errors.len() {
         0 | 1 => first.to_owned(),

@@ -8,8 +8,11 @@
 mod bgp;
 mod check;
 mod client;
+mod documents;
 mod drain;
+mod image;
 mod links;
+mod owner;
 mod status;
 mod table;
 mod vpn;
@@ -152,6 +155,12 @@ enum Command {
     /// all sessions end, and with them what was announced. Only who may use the gateway's state
     /// directory can do it.
     Drain(drain::Drain),
+    /// Virtual machines made from the image
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Documents(documents::Documents),
     /// See the main job on this machine, in network namespaces
     ///
     /// Makes two virtualization hosts, two tenants that use the same addresses, a front-end server
@@ -269,6 +278,8 @@ fn perform(cli: Cli) -> io::Result<ExitCode> {
         Command::Vpn(command) => vpn::vpn(&command, &mut io::stdout().lock())?,
         Command::Bgp(command) => bgp::bgp(&command, &mut io::stdout().lock())?,
         Command::Drain(arguments) => drain::drain(&arguments, &mut io::stdout().lock())?,
+        Command::Image(command) => image::image(&command, &mut io::stdout().lock())?,
+        Command::Documents(arguments) => documents::documents(&arguments),
         Command::Demo(options) => return Ok(show(options)),
     };
     Ok(exit.into())

@@ -1,6 +1,6 @@
 //! `nvgate vpn`: the public keys of listeners, new private keys, and what the other side of a
-//! tunnel needs. Works on the files of the configuration and the state directory; a running gateway
-//! takes new keys over by itself.
+//! tunnel needs. Works on the files of the configuration and the state directory, there as its owner
+//! if root asks; a running gateway takes new keys over by itself.
 
 mod peer;
 #[cfg(test)]
@@ -18,6 +18,7 @@ use nvgate_deploy::schema;
 use serde::Serialize;
 
 use super::client::fetch;
+use super::owner::become_owner_of;
 use super::table::{Side, Table, span};
 use super::{DEFAULT_CONFIG, Exit, complain};
 use crate::admin::Status;
@@ -166,6 +167,11 @@ impl Configured {
         };
         let proof = plan::prove(&documents, &Leases::default(), &Keyring::default());
         let state = proof.map_err(invalid)?.plan.gateway.state_directory;
+        // Keys that root left there would be none of the gateway's.
+        become_owner_of(&state).map_err(|error| {
+            let state = state.display();
+            Failure(Exit::CannotRun, format!("cannot go on as the owner of {state}: {error}"))
+        })?;
         let store = KeyStore::new(&state);
         let generated = documents.generated_keys();
         let keyring =

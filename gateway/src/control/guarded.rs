@@ -4,6 +4,9 @@ use nvgate_deploy::host::{Guard, GuardError, Netlink};
 use nvgate_deploy::plan::Plan;
 use nvgate_model::Prefix;
 
+use super::Control;
+use crate::admin::health::Component;
+
 /// What the guards keep from the kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct GuardedTraffic {
@@ -20,6 +23,27 @@ impl GuardedTraffic {
     pub(super) fn with(&self, other: &Self) -> Self {
         let added = other.front_end.iter().filter(|prefix| !self.front_end.contains(prefix));
         Self { front_end: self.front_end.iter().chain(added).copied().collect() }
+    }
+}
+
+impl Control {
+    /// Puts back what somebody else removed of the guards.
+    pub(super) async fn check_guards(&self) {
+        const NAME: &str = "kernel guard";
+        let mut component = Component::ok(NAME);
+        for guard in &self.guards {
+            if matches!(guard.check().await, Ok(true)) {
+                continue;
+            }
+            tracing::warn!("a guard was removed by somebody else; it is installed again");
+            if let Err(error) = guard.install().await {
+                component = Component::degraded(
+                    NAME,
+                    format!("the host's kernel answers the gateway's traffic too: {error}"),
+                );
+            }
+        }
+        self.shared.note(component);
     }
 }
 

@@ -11,6 +11,8 @@ mod host;
 mod links;
 mod moderation;
 mod neighbours;
+mod privileges;
+mod service_manager;
 pub mod speaker;
 mod status;
 pub mod threads;
@@ -47,7 +49,8 @@ pub use error::RunError;
 use guarded::{GuardedTraffic, guard};
 use host::link_indices;
 use links::HostLinks;
-use neighbours::wanted_neighbours;
+use privileges::{Keeper, give_up};
+use service_manager::{Progress, ServiceManager};
 use speaker::Speaker;
 use status::Shared;
 use threads::{GatewayClock, StartError, Workers};
@@ -155,6 +158,8 @@ struct Control {
     /// Who takes commands.
     commands: Option<tokio::task::JoinHandle<()>>,
     looks: u32,
+    manager: ServiceManager,
+    progress: Progress,
 }
 
 impl Control {
@@ -241,6 +246,8 @@ impl Control {
             admin_stop: Some(admin_stop),
             admin,
             looks: 0,
+            manager: ServiceManager::of_environment(),
+            progress: Progress::default(),
         };
         if let Err(error) = control.open(&guarded).await {
             control.stop().await;
@@ -257,6 +264,8 @@ impl Control {
             admin = %plan.gateway.admin_listen,
             "gateway started"
         );
+        control.manager.ready();
+        control.describe();
         Ok(control)
     }
 
@@ -310,7 +319,25 @@ impl Control {
         let published = Arc::clone(published);
         self.speaker =
             Some(Speaker::start(peering, published, rings, workers, time, waker.clone())?);
-        Ok(())
+        Ok(give_up(Keeper::Control)?)
+    }
+
+    /// Tells the service manager how the gateway is.
+    fn describe(&mut self) {
+        let text = self.shared.summary(self.workers.running());
+        self.manager.describe(&text);
+    }
+
+    /// Tells the service manager that the gateway lives if every thread that carries packets or
+    /// routes has moved since. That control moves is what brings it here.
+    fn keep_alive(&mut self) {
+        let workers = self.shared.counters.iter().map(|worker| worker.heartbeat.read());
+        let running = self.workers.running();
+        let heartbeats = workers.filter(|_| running);
+        let speaker = self.speaker.as_ref().map(Speaker::heartbeat);
+        if self.progress.all_moved(heartbeats.chain(speaker).collect()) {
+            self.manager.alive();
+        }
     }
 
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), RunError> {
@@ -344,6 +371,7 @@ impl Control {
 
     async fn stop(&mut self) {
         tracing::info!("gateway stops");
+        self.manager.stopping();
         if let Some(commands) = self.commands.take() {
             commands.abort();
         }
@@ -420,6 +448,13 @@ impl Control {
 
     /// Reads the configuration again. An invalid one changes nothing.
     async fn reload(&mut self) {
+        self.manager.reloading();
+        self.take_over().await;
+        self.describe();
+        self.manager.ready();
+    }
+
+    async fn take_over(&mut self) {
         self.fingerprint = self.configuration.fingerprint();
         self.pending = None;
         let loaded = match self.configuration.read() {
@@ -491,6 +526,8 @@ impl Control {
             return Err(RunError::WorkerEnded);
         }
         self.start_workers()?;
+        self.describe();
+        self.keep_alive();
         self.retired.free();
         let fingerprint = self.configuration.fingerprint();
         if fingerprint == self.fingerprint {
@@ -514,45 +551,6 @@ impl Control {
         }
         self.resolve_neighbours(round).await;
         Ok(())
-    }
-
-    async fn check_guards(&self) {
-        const NAME: &str = "kernel guard";
-        let mut component = Component::ok(NAME);
-        for guard in &self.guards {
-            if matches!(guard.check().await, Ok(true)) {
-                continue;
-            }
-            tracing::warn!("a guard was removed by somebody else; it is installed again");
-            if let Err(error) = guard.install().await {
-                component = Component::degraded(
-                    NAME,
-                    format!("the host's kernel answers the gateway's traffic too: {error}"),
-                );
-            }
-        }
-        self.shared.note(component);
-    }
-
-    async fn resolve(&self, request: ResolveRequest) {
-        let link = self.links[request.port.index()];
-        let known = self.observer.view().borrow().neighbours.get(&(link, request.address)).copied();
-        if known.is_some_and(|neighbour| neighbour.permanent) {
-            return;
-        }
-        if let Err(error) = self.netlink.resolve(link, request.address).await {
-            tracing::debug!(%error, address = %request.address, "cannot resolve a neighbour");
-        }
-    }
-
-    /// Asks the kernel for the neighbours that are not resolved yet, and with `confirm` for those
-    /// that are, since it does not see the traffic that would confirm them.
-    async fn resolve_neighbours(&self, confirm: bool) {
-        let snapshot = self.shared.published.load_full();
-        let round = (self.looks / LOOKS_A_ROUND) as usize;
-        for request in wanted_neighbours(&snapshot, confirm, round) {
-            self.resolve(request).await;
-        }
     }
 }
 

@@ -5,17 +5,37 @@ use std::collections::BTreeSet;
 
 use nvgate_model::DropReason;
 
-use super::MAX_RESOLUTIONS;
+use super::{Control, LOOKS_A_ROUND, MAX_RESOLUTIONS};
 use crate::dispatch::ResolveRequest;
 use crate::io::PortRole;
 use crate::snapshot::Snapshot;
 
+impl Control {
+    /// Has the kernel resolve a neighbour.
+    pub(super) async fn resolve(&self, request: ResolveRequest) {
+        let link = self.links[request.port.index()];
+        let known = self.observer.view().borrow().neighbours.get(&(link, request.address)).copied();
+        if known.is_some_and(|neighbour| neighbour.permanent) {
+            return;
+        }
+        if let Err(error) = self.netlink.resolve(link, request.address).await {
+            tracing::debug!(%error, address = %request.address, "cannot resolve a neighbour");
+        }
+    }
+
+    /// Asks the kernel for the neighbours that are not resolved yet, and with `confirm` for those
+    /// that are, since it does not see the traffic that would confirm them.
+    pub(super) async fn resolve_neighbours(&self, confirm: bool) {
+        let snapshot = self.shared.published.load_full();
+        let round = (self.looks / LOOKS_A_ROUND) as usize;
+        for request in wanted_neighbours(&snapshot, confirm, round) {
+            self.resolve(request).await;
+        }
+    }
+}
+
 /// The front end's routers first, for all tenants need them; of more than fit others every `round`.
-pub(super) fn wanted_neighbours(
-    snapshot: &Snapshot,
-    confirm: bool,
-    round: usize,
-) -> Vec<ResolveRequest> {
+fn wanted_neighbours(snapshot: &Snapshot, confirm: bool, round: usize) -> Vec<ResolveRequest> {
     let hosts = snapshot.fabric.hosts().iter().filter(|host| match host.template {
         Ok(_) => confirm,
         Err(reason) => reason == DropReason::FabricUnresolved,

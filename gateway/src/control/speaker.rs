@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::privileges::{Keeper, give_up};
 use super::threads::GatewayClock;
+use crate::counters::Gauge;
 use crate::endpoint::{Application, Driver};
 use crate::io::packet::{self, Waker};
 use crate::worker::Published;
@@ -30,6 +32,7 @@ pub struct Speaker {
     thread: Option<JoinHandle<()>>,
     waker: Waker,
     stop: Arc<AtomicBool>,
+    heartbeat: Arc<Gauge>,
 }
 
 impl Speaker {
@@ -48,16 +51,24 @@ impl Speaker {
         waker: Waker,
     ) -> io::Result<Self> {
         let stop = Arc::<AtomicBool>::default();
+        let heartbeat = Arc::<Gauge>::default();
         let mut running = Running {
             driver: Driver::new(application, published, rings, seed, clock.now()),
             clock,
             waker: waker.clone(),
             workers,
             stop: Arc::clone(&stop),
+            heartbeat: Arc::clone(&heartbeat),
         };
         let name = "nvgate-speaker".to_owned();
         let thread = thread::Builder::new().name(name).spawn(move || running.run())?;
-        Ok(Self { thread: Some(thread), waker, stop })
+        Ok(Self { thread: Some(thread), waker, stop, heartbeat })
+    }
+
+    /// When the thread turned last; 0 before the first time.
+    #[must_use]
+    pub fn heartbeat(&self) -> u64 {
+        self.heartbeat.read()
     }
 
     /// Whether the thread has ended, which it does only when it panicked or was stopped.
@@ -91,10 +102,15 @@ struct Running<A> {
     waker: Waker,
     workers: Vec<Waker>,
     stop: Arc<AtomicBool>,
+    heartbeat: Arc<Gauge>,
 }
 
 impl<A: Application> Running<A> {
     fn run(&mut self) {
+        if let Err(error) = give_up(Keeper::Speaker) {
+            tracing::error!(%error, "the speaker may do more than it should, and ends");
+            return;
+        }
         self.serve();
         self.driver.stop(self.clock.now());
         let end = self.clock.now() + GOODBYE;
@@ -107,7 +123,9 @@ impl<A: Application> Running<A> {
     }
 
     fn turn(&mut self) -> usize {
-        let moved = self.driver.turn(self.clock.now());
+        let now = self.clock.now();
+        self.heartbeat.set(now.0);
+        let moved = self.driver.turn(now);
         let workers = &self.workers;
         self.driver.wake_touched(|worker| {
             if let Some(waker) = workers.get(worker) {

@@ -75,6 +75,17 @@ impl Shared {
         reports.clone_into(&mut self.links.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// How the gateway is, in one line for people.
+    pub fn summary(&self, running: bool) -> String {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = config.last_error.as_deref().map(health::summary);
+        let refused =
+            refused.map(|error| format!("; the newest configuration is refused: {error}"));
+        let tenants = self.plan.load().tenants.len();
+        let doing = if running { "serving" } else { "waiting for a link to come up to serve" };
+        format!("{doing} {tenants} tenants{}", refused.unwrap_or_default())
+    }
+
     /// The status as it is now.
     #[must_use]
     pub fn status(&self) -> Status {

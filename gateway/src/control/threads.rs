@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as Clock};
 
+use caps::errors::CapsError;
 use nix::sys::prctl::set_timerslack;
 use nvgate_deploy::plan::GatewayPlan;
 use nvgate_model::Instant;
 use tokio::sync::mpsc;
 
 use super::moderation::Moderation;
+use super::privileges::{Keeper, give_up};
 use crate::counters::WorkerCounters;
 use crate::dispatch::{DispatcherConfig, ResolveRequest};
 use crate::io::packet::{self, Admit, OpenError, PortOptions, RxCounters, TxCounters, Waker};
@@ -59,6 +61,9 @@ pub enum StartError {
     /// The kernel refused a thread or an event.
     #[error("cannot start a worker: {0}")]
     Thread(#[from] io::Error),
+    /// Privileges that are needed no longer could not be given up.
+    #[error("cannot give up capabilities: {0}")]
+    Privileges(#[from] CapsError),
 }
 
 /// The workers of a gateway: at first counters and nothing that runs, because the ports of a link
@@ -206,6 +211,10 @@ struct Running {
 
 impl Running {
     fn run(&mut self) {
+        if let Err(error) = give_up(Keeper::Worker) {
+            tracing::error!(%error, "a worker may do more than it should, and ends");
+            return;
+        }
         if let Err(error) = set_timerslack(TIMER_SLACK) {
             tracing::warn!(%error, "the worker's pauses may be too long");
         }

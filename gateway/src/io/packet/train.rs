@@ -1,6 +1,7 @@
 //! Datagrams of one size between two sockets that leave as one super-packet: every frame costs a way
 //! through the kernel, a datagram in a train only its bytes.
 
+use nix::sys::utsname::uname;
 use nvgate_packet::buf::{Checksum, Gso, GsoKind, Offload};
 use nvgate_packet::checksum;
 use nvgate_packet::headers::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, read_u16};
@@ -33,7 +34,7 @@ pub(super) struct Train {
 
 /// Whether this kernel takes trains.
 pub(super) fn kernel_takes() -> bool {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").is_ok_and(|release| since(&release))
+    uname().is_ok_and(|kernel| since(&kernel.release().to_string_lossy()))
 }
 
 fn since(release: &str) -> bool {

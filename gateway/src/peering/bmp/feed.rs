@@ -1,9 +1,9 @@
 //! From the speaker's stream to BMP messages: no sockets, no waiting.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::sys::utsname::uname;
 use nvgate_bgp::bmp::{
     self, Peer, PeerDown, Rib, Stage, Statistic, Termination, Timestamp, Transport,
 };
@@ -41,8 +41,10 @@ pub(super) enum Fed {
 impl Feed {
     /// The beginning of a connection: who speaks (RFC 7854 section 4.3).
     pub(super) fn begin(out: &mut Vec<u8>) -> Self {
-        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        bmp::encode_initiation(concat!("nvgate ", env!("CARGO_PKG_VERSION")), name.trim(), out);
+        let machine = uname();
+        let name = machine.as_ref().map(|machine| machine.nodename().to_string_lossy());
+        let name = name.unwrap_or_default();
+        bmp::encode_initiation(concat!("nvgate ", env!("CARGO_PKG_VERSION")), &name, out);
         Self::default()
     }
 
