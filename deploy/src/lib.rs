@@ -12,3 +12,5 @@ pub mod keys;
 pub mod lease;
 pub mod plan;
 pub mod schema;
+pub mod seed;
+pub mod update;

@@ -10,5 +10,6 @@ pub mod endpoint;
 pub mod io;
 pub mod kernel;
 pub mod peering;
+pub mod seed;
 pub mod snapshot;
 pub mod worker;

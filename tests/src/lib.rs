@@ -1,6 +1,9 @@
 //! What only the whole can show: a gateway on simulated ports against a naive model, and
 //! interoperation of the running gateway with real peers.
 
+pub mod appliance;
+pub mod appliance_example;
+pub mod appliance_update;
 pub mod bgp_lab;
 pub mod bgp_peers;
 pub mod bgp_raw;

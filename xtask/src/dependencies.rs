@@ -95,11 +95,12 @@ const FORBIDDEN_TO_SANS_IO: [&str; 15] = [
 ];
 
 /// Outside crates that one crate alone may use directly.
-const OWNED: [(&str, &str); 7] = [
+const OWNED: [(&str, &str); 8] = [
     ("boringtun", "nvgate-vpn"),
     ("x25519-dalek", "nvgate-vpn"),
     ("serde-saphyr", "nvgate-deploy"),
     ("redb", "nvgate-deploy"),
+    ("ssh-key", "nvgate-deploy"),
     ("smoltcp", "nvgate"),
     ("md-5", "nvgate"),
     ("axum", "nvgate"),

@@ -7,6 +7,7 @@ mod dependencies;
 mod files;
 mod fuzz;
 mod guest;
+mod image;
 mod origin;
 mod package;
 mod peers;
@@ -91,6 +92,14 @@ enum Command {
         #[arg(long, requires = "target", conflicts_with = "seconds")]
         replay: Option<PathBuf>,
     },
+    /// Builds the virtual machine image (root on Debian).
+    ///
+    /// qcow2, VHDX and raw.zst with a manifest and a list of what is in it, in target/image.
+    Image {
+        /// Fetches Debian's packages anew, instead of taking those that were fetched today.
+        #[arg(long)]
+        fresh: bool,
+    },
     /// Builds the Debian package (on Debian; root only if its tools are not installed).
     ///
     /// Prints the name of the file, which is in target/package unless --out says otherwise.
@@ -127,6 +136,11 @@ fn main() -> Result<ExitCode> {
             stages::bench_bgp([rounds, routes, share], &contenders)?
         }
         Command::Fuzz { target, seconds, replay } => fuzz::run(target, seconds, replay.as_deref())?,
+        Command::Image { fresh } => {
+            let packages = if fresh { image::Packages::Fresh } else { image::Packages::Cached };
+            image::build(packages)?;
+            true
+        }
         Command::Package { out, program } => {
             let usual = stages::target_directory()?.join("package");
             let out = out.unwrap_or(usual);

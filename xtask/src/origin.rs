@@ -8,6 +8,8 @@ use crate::tool::Tool;
 pub struct Origin {
     /// The commit.
     pub commit: String,
+    /// Whether files differ from the commit.
+    pub changed: bool,
     /// The commit's time in seconds since 1970: the time of everything in it.
     pub epoch: u64,
     /// The version: later commits have greater ones.
@@ -26,6 +28,6 @@ impl Origin {
         let time = day.output()?;
         let mark = if changed { "-changed" } else { "" };
         let version = format!("{}-{}{mark}", env!("CARGO_PKG_VERSION"), time.trim());
-        Ok(Self { commit: commit.to_owned(), epoch, version })
+        Ok(Self { commit: commit.to_owned(), changed, epoch, version })
     }
 }

@@ -3,14 +3,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
 use crate::summary::Summary;
-use crate::{dependencies, peers};
+use crate::{dependencies, image, peers};
 
 /// The file that tests append the reason to when they cannot run here; one line a test.
 const SKIPPED: &str = "NVGATE_SKIPPED";
@@ -18,6 +18,8 @@ const SKIPPED: &str = "NVGATE_SKIPPED";
 const REQUIRE_PEERS: &str = "NVGATE_REQUIRE_PEERS";
 /// The gateway's binary, for tests that start it.
 const BINARY: &str = "NVGATE_BIN";
+/// The directory with the image, for tests that boot it.
+const IMAGE: &str = "NVGATE_IMAGE";
 
 struct Stage {
     name: &'static str,
@@ -53,7 +55,15 @@ pub fn test(started: Option<u64>, install: bool) -> Result<bool> {
         run(cargo(&["build", "--workspace", "--bins", "--tests", "--locked"]))
     });
     stage(&mut stages, "doc tests", || run(cargo(&["test", "--workspace", "--doc", "--locked"])));
-    stage(&mut stages, "tests", || run_tests(insist, &mut summary, &mut skipped));
+    let mut built = None;
+    if insist {
+        stage(&mut stages, "image", || {
+            built = Some(image::build(image::Packages::Cached)?);
+            Ok(())
+        });
+    }
+    let image = built.as_deref();
+    stage(&mut stages, "tests", || run_tests(insist, image, &mut summary, &mut skipped));
 
     println!("\n== stages");
     for Stage { name, held, took } in &stages {
@@ -125,7 +135,12 @@ fn stage(stages: &mut Vec<Stage>, name: &'static str, work: impl FnOnce() -> Res
     stages.push(Stage { name, held: result.is_ok(), took: began.elapsed() });
 }
 
-fn run_tests(insist: bool, summary: &mut Summary, skipped: &mut Vec<String>) -> Result<()> {
+fn run_tests(
+    insist: bool,
+    image: Option<&Path>,
+    summary: &mut Summary,
+    skipped: &mut Vec<String>,
+) -> Result<()> {
     let list = std::env::temp_dir().join(format!("nvgate-skipped-{}", std::process::id()));
     fs::write(&list, "").with_context(|| format!("writing {}", list.display()))?;
     let mut command = if has_cargo_command("nextest") {
@@ -135,6 +150,7 @@ fn run_tests(insist: bool, summary: &mut Summary, skipped: &mut Vec<String>) -> 
     };
     command.env(SKIPPED, &list).env(BINARY, target_directory()?.join("debug/nvgate"));
     command.env("PATH", peers::search_path()?);
+    command.envs(image.map(|directory| (IMAGE, directory)));
     if insist {
         command.env(REQUIRE_PEERS, "1");
     }

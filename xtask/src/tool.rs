@@ -20,6 +20,11 @@ impl Tool {
         Self(command)
     }
 
+    /// A program within a tree that has Debian's packages.
+    pub fn within(tree: &Path, program: impl AsRef<OsStr>) -> Self {
+        Self::new("chroot").arg(tree).arg(program).env("SYSTEMD_OFFLINE", "1")
+    }
+
     /// With another argument.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.0.arg(argument);
@@ -41,6 +46,12 @@ impl Tool {
     /// In a directory.
     pub fn within_directory(mut self, directory: &Path) -> Self {
         self.0.current_dir(directory);
+        self
+    }
+
+    /// With what it reads from its standard input.
+    pub fn input(mut self, input: impl Into<Stdio>) -> Self {
+        self.0.stdin(input);
         self
     }
 

@@ -10,6 +10,7 @@
 mod guard;
 pub mod links;
 mod netlink;
+mod nics;
 mod observe;
 mod view;
 

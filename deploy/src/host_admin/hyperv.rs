@@ -1,6 +1,7 @@
 //! A script for Hyper-V.
 
-use super::{Attachment, Machine, Role, SEED_LABEL, Tagging};
+use super::{Attachment, Machine, Role, Tagging};
+use crate::seed::LABEL as SEED_LABEL;
 
 /// The part of MAC addresses that Hyper-V's guests have.
 const OUI: [u8; 3] = [0x00, 0x15, 0x5d];

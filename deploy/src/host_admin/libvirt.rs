@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Machine, Role, SEED_LABEL, Tagging};
+use super::{Machine, Role, Tagging};
+use crate::seed::LABEL as SEED_LABEL;
 
 /// The part of MAC addresses that QEMU's and KVM's guests have.
 const OUI: [u8; 3] = [0x52, 0x54, 0x00];

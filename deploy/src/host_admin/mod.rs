@@ -26,8 +26,6 @@ const NO_COMMENT: &str = "--";
 const MOST_RANGES: usize = 64;
 /// The last VLAN identifier (IEEE 802.1Q).
 const LAST_VLAN: u16 = 4094;
-/// The file system label of a seed's disk.
-const SEED_LABEL: &str = "NVGATE";
 
 /// Why a word of the command line is refused.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]

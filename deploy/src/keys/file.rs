@@ -53,12 +53,22 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, SecretFileEr
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_BYTES as usize + 1));
     file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes)?;
+    secret_text(&bytes)
+}
+
+/// The text of the secret that a file holds, without white space around it.
+///
+/// # Errors
+///
+/// When it is more than a secret, or no text.
+pub(crate) fn secret_text(bytes: &[u8]) -> Result<Zeroizing<String>, SecretFileError> {
     if bytes.len() as u64 > MAX_SECRET_BYTES {
         return Err(SecretFileError::NoSecret);
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFileError::NoSecret)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretFileError::NoSecret)?;
     Ok(Zeroizing::new(text.trim().to_owned()))
 }
+
 /// Puts a file that only its owner reads in the place of `file`: written as `new`, which is to be in a directory of the same disk, and on disk when
 /// this returns. A kill at any moment leaves the old file or the whole new one.
 pub(crate) fn replace(new: &Path, file: &Path, parts: &[&[u8]]) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use nvgate_model::RoutingDomainId;
 use nvgate_vpn::PrivateKey;
 
-pub(crate) use file::{read_secret, replace};
+pub(crate) use file::{MAX_SECRET_BYTES, read_secret, replace, secret_text};
 pub use store::{KeyStore, KeyStoreError};
 
 /// What a listener's key is remembered under.

@@ -24,7 +24,7 @@ pub use links::{
     Addressing, BondHash, BondMode, BondOptions, BondPlan, InterfaceAddress, LacpRate, LinkKind,
     LinkPlan, LinksPlan, ManagementPlan, Offload, Offloads, Selection,
 };
-pub use prove::{Proof, prove};
+pub use prove::{ADMIN_LISTEN, Proof, prove};
 pub use vpn::{
     Bandwidth, ListenerPlan, ProbePlan, SitePlan, TranslatePlan, TranslateSide, TunnelPlan, VpnPlan,
 };

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::diagnostic::{Findings, Place};
 use super::node::{Entry, Node, NodeValue};
+use super::secret::SecretFiles;
 
 /// A value together with the place it was written at.
 #[derive(Clone, Copy, Debug)]
@@ -14,16 +15,22 @@ pub(crate) struct At<T> {
     pub(crate) place: Place,
 }
 
-/// Where decoding stands: the key whose value is being read, for messages.
+/// Where decoding stands: the key whose value is being read, for messages, and where the files
+/// are that the configuration names.
 pub(crate) struct Decoder<'a> {
     pub(crate) findings: &'a mut Findings,
+    pub(crate) secret_files: &'a SecretFiles,
     key: &'static str,
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder at the top of the file that `name` names in messages.
-    pub(crate) fn new(findings: &'a mut Findings, name: &'static str) -> Self {
-        Self { findings, key: name }
+    pub(crate) fn new(
+        findings: &'a mut Findings,
+        secret_files: &'a SecretFiles,
+        name: &'static str,
+    ) -> Self {
+        Self { findings, secret_files, key: name }
     }
 
     /// Reports what is wrong with the value of the current key.
@@ -195,7 +202,8 @@ impl<'n> Record<'n> {
             }
             return None;
         };
-        let mut decoder = Decoder { findings: decoder.findings, key };
+        let secret_files = decoder.secret_files;
+        let mut decoder = Decoder { findings: decoder.findings, secret_files, key };
         let value = T::decode(&entry.value, &mut decoder)?;
         Some(At { value, place: entry.value.place })
     }

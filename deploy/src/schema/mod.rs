@@ -11,6 +11,7 @@ mod node;
 mod records;
 mod scalar;
 mod secret;
+mod seed;
 mod vpn;
 
 use std::ffi::OsStr;
@@ -36,7 +37,8 @@ pub(crate) use scalar::{
     Dscp, HostAddress, LinkName, Name, NatAddresses, Number, PublicAddress, RouteVia, RuleProtocol,
     SubnetReference, Switch, Workers,
 };
-pub(crate) use secret::{KeyFile, SecretKey};
+pub(crate) use secret::{KeyFile, SecretFiles, SecretKey};
+pub(crate) use seed::{SeedDocuments, SeedFile, SshKey, of_seed};
 pub(crate) use vpn::{Listener, Probe, Site, Translation, Tunnel, TunnelBandwidth, Vpn};
 
 /// Tenants of one gateway, and so files of `tenants.d`.
@@ -47,11 +49,11 @@ pub const MAX_FILE_BYTES: u64 = 16 << 20;
 pub const MAX_TOTAL_BYTES: u64 = 256 << 20;
 
 /// The file names that are read: the gateway's, and the ending of tenants' in `tenants.d`.
-const GATEWAY_FILE: &str = "gateway.yaml";
-const TENANTS_DIRECTORY: &str = "tenants.d";
-const TENANT_ENDING: &str = "yaml";
+pub(crate) const GATEWAY_FILE: &str = "gateway.yaml";
+pub(crate) const TENANTS_DIRECTORY: &str = "tenants.d";
+pub(crate) const TENANT_ENDING: &str = "yaml";
 /// An ending that was surely meant to be that one.
-const MISTAKEN_ENDING: &str = "yml";
+pub(crate) const MISTAKEN_ENDING: &str = "yml";
 
 /// A configuration as it was read, with whatever is wrong with its form.
 #[derive(Clone, Debug)]
@@ -118,8 +120,8 @@ pub(crate) fn documents_of(gateway: &str, tenants: &[(&str, &str)]) -> Documents
     of_sources(files.map(source).collect())
 }
 
-/// The JSON Schemas (draft 2020-12) of both file kinds, for editors:
-/// `{"gateway": ..., "tenant": ...}`.
+/// The JSON Schemas (draft 2020-12) of the file kinds, for editors:
+/// `{"gateway": ..., "tenant": ..., "seed": ...}`.
 #[must_use]
 pub fn json_schema() -> Value {
     let titled = |mut schema: Value, title: &str| {
@@ -135,6 +137,7 @@ pub fn json_schema() -> Value {
     json!({
         "gateway": titled(GatewayFile::schema(), "nvgate gateway.yaml"),
         "tenant": titled(TenantFile::schema(), "nvgate tenants.d/*.yaml"),
+        "seed": titled(SeedFile::schema(), "nvgate seed.yaml"),
     })
 }
 
@@ -143,18 +146,24 @@ struct Reader {
     sources: Vec<Source>,
     findings: Findings,
     bytes: u64,
+    secret_files: SecretFiles,
 }
 
 impl Reader {
     /// Reads one file into the sources and returns its index; a failure is a finding.
     fn read(&mut self, path: &Path) -> Option<u32> {
+        self.take(path.display().to_string(), bytes_of(path))
+    }
+
+    /// Takes what a file called `name` holds into the sources and returns its index.
+    fn take(&mut self, name: String, bytes: Result<Vec<u8>, String>) -> Option<u32> {
         let index = u32::try_from(self.sources.len()).ok()?;
-        let (text, failure) = match self.text_of(path) {
+        let (text, failure) = match bytes.and_then(|bytes| self.text_of(bytes)) {
             Ok(text) => (text, None),
             Err(failure) => (String::new(), Some(failure)),
         };
         self.bytes += text.len() as u64;
-        self.sources.push(Source { name: path.display().to_string(), text });
+        self.sources.push(Source { name, text });
         match failure {
             None => Some(index),
             Some(failure) => {
@@ -164,18 +173,7 @@ impl Reader {
         }
     }
 
-    fn text_of(&self, path: &Path) -> Result<String, String> {
-        let unreadable = |error: io::Error| format!("cannot be read: {error}");
-        // Opening a FIFO would wait for its writer, so its kind comes first.
-        if !fs::metadata(path).map_err(unreadable)?.is_file() {
-            return Err("is not a regular file".to_owned());
-        }
-        let mut bytes = Vec::new();
-        let file = fs::File::open(path).map_err(unreadable)?;
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
-        }
+    fn text_of(&self, bytes: Vec<u8>) -> Result<String, String> {
         if self.bytes + bytes.len() as u64 > MAX_TOTAL_BYTES {
             return Err(format!("all files together are larger than {MAX_TOTAL_BYTES} bytes"));
         }
@@ -204,7 +202,7 @@ impl Reader {
     fn decode<T: Decode>(&mut self, index: u32, name: &'static str) -> Option<T> {
         let text = self.sources.get(index as usize).map(|source| source.text.as_str())?;
         let node = node::parse(index, text, &mut self.findings)?;
-        T::decode(&node, &mut Decoder::new(&mut self.findings, name))
+        T::decode(&node, &mut Decoder::new(&mut self.findings, &self.secret_files, name))
     }
 
     /// The tenants' files, ordered by name. Other files and hidden ones are none; a directory that
@@ -236,6 +234,22 @@ impl Reader {
         self.sources.push(Source { name: path.display().to_string(), text: String::new() });
         self.findings.error(Place::start_of(index), message);
     }
+}
+
+/// What a file of a configuration holds.
+pub(crate) fn bytes_of(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {error}");
+    // Opening a FIFO would wait for its writer, so its kind comes first.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
+    }
+    Ok(bytes)
 }
 
 /// The tenants' files, ordered by name, and those that were surely meant to be some.

@@ -2,6 +2,7 @@
 //! is expected and not what was found, and the place of each secret is remembered so that the
 //! line it stands on is shown without it.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,10 +10,45 @@ use std::path::Path;
 use nvgate_bgp::config::Md5Key;
 use nvgate_vpn::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::decode::{Decode, Decoder, Scalar};
 use super::node::{Node, NodeValue};
-use crate::keys::read_secret;
+use crate::keys::{read_secret, secret_text};
+
+/// The directory that a configuration's own files are in, by the paths that name them.
+const CONFIGURATION: &str = "/etc/nvgate/";
+
+/// Where the files with secrets are that a configuration names.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum SecretFiles {
+    /// On this host, at their paths.
+    #[default]
+    OfHost,
+    /// Beside the configuration, which is not where it will be: by what follows `/etc/nvgate/` in
+    /// their paths.
+    Carried(BTreeMap<String, Zeroizing<Vec<u8>>>),
+}
+
+impl SecretFiles {
+    /// The text of the secret in the file that is called `path`.
+    fn read(&self, path: &str) -> Result<Zeroizing<String>, String> {
+        let shown = path.escape_debug();
+        let Self::Carried(files) = self else {
+            return read_secret(Path::new(path)).map_err(|error| format!("{shown} {error}"));
+        };
+        let name = path.strip_prefix(CONFIGURATION).ok_or_else(|| {
+            format!(
+                "{shown} is not below {CONFIGURATION}: put the file into the seed's folder keys \
+                 and call it {CONFIGURATION}keys/NAME here"
+            )
+        })?;
+        let bytes = files
+            .get(name)
+            .ok_or_else(|| format!("{shown} is not in the seed: put the file there as {name}"))?;
+        secret_text(bytes).map_err(|error| format!("{shown} {error}"))
+    }
+}
 
 /// A kind of secret that a configuration may hold.
 pub(crate) trait Secret: Sized {
@@ -103,7 +139,8 @@ impl<K: Secret> Decode for KeyFile<K> {
             decoder.refuse(node.place, format!("the value (not shown) is not {EXPECTED}"));
             return None;
         }
-        Self::of(text).map_err(|message| decoder.refuse(node.place, message)).ok()
+        let secret = decoder.secret_files.read(text).and_then(|secret| Self::of(text, &secret));
+        secret.map_err(|message| decoder.refuse(node.place, message)).ok()
     }
 
     fn schema() -> Value {
@@ -112,11 +149,10 @@ impl<K: Secret> Decode for KeyFile<K> {
 }
 
 impl<K: Secret> KeyFile<K> {
-    fn of(path: &str) -> Result<Self, String> {
+    fn of(path: &str, secret: &str) -> Result<Self, String> {
         let shown = path.escape_debug();
-        let secret = read_secret(Path::new(path)).map_err(|error| format!("{shown} {error}"))?;
         let refuse = |error| format!("{shown} does not hold {}: {error}", K::EXPECTED);
-        K::read(&secret).map(Self).map_err(refuse)
+        K::read(secret).map(Self).map_err(refuse)
     }
 }
 

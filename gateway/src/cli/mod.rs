@@ -1,9 +1,10 @@
 //! The command line: what `nvgate` can be asked to do, what it prints, and its exit codes.
 //!
 //! Each command prints its product to standard output and what went wrong to standard error. Only
-//! `run` and `demo` touch the network of this host; `check` and `schema` touch nothing, `status`,
-//! `links` and `bgp` ask a running gateway over HTTP, `drain` and `bgp clear` command it by its
-//! control socket, `vpn` reads and makes keys in the state directory.
+//! `run`, `demo` and `seed apply` touch the network of this host; `check` and `schema` touch nothing,
+//! `status`, `links` and `bgp` ask a running gateway over HTTP, `drain` and `bgp clear` command it by
+//! its control socket, `vpn` reads and makes keys in the state directory, `seed`, `image` and `wait`
+//! belong to a machine of the image.
 
 mod bgp;
 mod check;
@@ -13,6 +14,7 @@ mod drain;
 mod image;
 mod links;
 mod owner;
+mod seed;
 mod status;
 mod table;
 mod vpn;
@@ -75,6 +77,9 @@ EXAMPLES
   nvgate bgp explain --tenant contoso 172.30.0.0/16
                                      why a route is best, another not, and who is told
   nvgate drain                       tell BGP peers that the gateway goes, before it does
+  nvgate seed check seed/            is this seed of a machine of the image valid?
+  nvgate image update nvgate-0.2.0.update --reboot
+                                     try a new release of the image; falls back by itself
   nvgate vpn keys                    the public keys that tenants' sites need
   nvgate vpn config --tenant contoso --site hq --format wg-quick
                                      the other side of a tunnel, ready for use
@@ -158,6 +163,14 @@ enum Command {
     /// Virtual machines made from the image
     #[command(subcommand)]
     Image(image::Image),
+    /// The seed of a virtual machine made from the image: check, apply, show
+    #[command(subcommand)]
+    Seed(seed::SeedCommand),
+    /// Be in the gateway's place while a machine has no configuration
+    ///
+    /// The health endpoint, on port 9470 of the link mgmt0, says what is missing, and so does
+    /// standard output whenever it changes. Ends when there is a configuration in /etc/nvgate.
+    Wait(seed::Wait),
     /// Write man pages and shell completions, for packages
     #[command(hide = true)]
     Documents(documents::Documents),
@@ -235,6 +248,8 @@ enum SchemaFile {
     Gateway,
     /// A file of tenants.d
     Tenant,
+    /// seed.yaml of an image's seed
+    Seed,
 }
 
 #[derive(Args, Debug)]
@@ -279,6 +294,8 @@ fn perform(cli: Cli) -> io::Result<ExitCode> {
         Command::Bgp(command) => bgp::bgp(&command, &mut io::stdout().lock())?,
         Command::Drain(arguments) => drain::drain(&arguments, &mut io::stdout().lock())?,
         Command::Image(command) => image::image(&command, &mut io::stdout().lock())?,
+        Command::Seed(command) => seed::seed(&command, &mut io::stdout().lock())?,
+        Command::Wait(arguments) => seed::wait(&arguments, &mut io::stdout().lock())?,
         Command::Documents(arguments) => documents::documents(&arguments),
         Command::Demo(options) => return Ok(show(options)),
     };
@@ -336,6 +353,7 @@ fn print_schema(file: Option<SchemaFile>) -> io::Result<Exit> {
         None => &schemas,
         Some(SchemaFile::Gateway) => &schemas["gateway"],
         Some(SchemaFile::Tenant) => &schemas["tenant"],
+        Some(SchemaFile::Seed) => &schemas["seed"],
     };
     writeln!(io::stdout().lock(), "{chosen:#}")?;
     Ok(Exit::Done)

@@ -2,6 +2,7 @@
 //! counters.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ use crate::admin::status::{ConfigStatus, Drops, PortStatus, TenantStatus, Worker
 use crate::counters::{DomainTotals, DropTotals, PortTotals, WorkerCounters};
 use crate::io::PortRole;
 use crate::peering::{PublishedBgp, PublishedPlan};
+use crate::seed;
 use crate::snapshot::{Domain, Snapshot};
 use crate::worker::Published;
 
@@ -138,6 +140,7 @@ impl Shared {
             Err(fault) => Component::degraded("bmp", fault),
         }));
         status.components.extend(bgp.drain.health());
+        status.components.extend(seed::health::component(Path::new(seed::REPORT)));
         let noted = self.components.lock().unwrap_or_else(PoisonError::into_inner);
         status.components.extend(noted.values().cloned());
         status

@@ -21,7 +21,7 @@ pub(super) const MAX_POOL_ADDRESSES: u32 = 65_536;
 /// The MAC address of default gateways, unless configured: locally administered, "nvg", then 1.
 const GATEWAY_MAC: MacAddress = MacAddress([0x02, 0x6e, 0x76, 0x67, 0x00, 0x01]);
 /// Where the health endpoint listens, unless configured.
-const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470);
+pub const ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9470);
 /// Where leases are kept, unless configured.
 const STATE_DIRECTORY: &str = "/var/lib/nvgate";
 /// Entries of a flow table, unless configured.

@@ -26,6 +26,7 @@ use crate::keys::{Keyring, NewKey};
 use crate::lease::{LeasePool, LeaseRequest, Leases};
 use crate::schema::{Diagnostic, Documents, Findings};
 use across::{explicit, prove_across};
+pub use gateway::ADMIN_LISTEN;
 use gateway::{GatewayDraft, prove_gateway};
 use nat::{Demand, NatDraft, prove_published};
 use tenant::{TenantDraft, prove_tenant};
