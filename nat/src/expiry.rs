@@ -69,7 +69,7 @@ impl Ring {
 
     fn link(&mut self, sessions: &mut Slab<Session>, index: u32, deadline: Tick) {
         self.armed += 1;
-        let due = second_after(deadline).clamp(self.cursor + 1, self.cursor + SLOTS - 1);
+        let due = second_after(deadline).clamp(self.cursor, self.cursor + SLOTS - 1);
         let head = &mut self.heads[(due % SLOTS) as usize];
         let next = *head;
         *head = index;

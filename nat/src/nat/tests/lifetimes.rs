@@ -157,6 +157,17 @@ fn shorter_timeouts_reach_sessions_that_are_open() {
 }
 
 #[test]
+fn a_session_that_a_shorter_timeout_ends_is_closed_in_the_same_second() {
+    let mut bench = Bench::new(&[FIRST], &[]);
+    bench.connect(vm(5000));
+    assert_eq!(bench.advance(90, Seen::default()), []);
+    let timeouts = Timeouts { tcp_established_secs: 80, ..TIMEOUTS };
+    assert_eq!(bench.nat.reconfigure(Arc::new(NatConfig::new(&[FIRST], &[], timeouts))), 0);
+    bench.nat.expire(bench.now, usize::MAX, |_| Seen::default(), |_| {});
+    assert_eq!(bench.nat.usage().sessions, 0);
+}
+
+#[test]
 fn a_socket_that_is_reserved_closes_its_sessions_and_is_lent_no_more() {
     let mut bench = Bench::new(&[FIRST], &[]);
     let public = bench.udp(vm(5000), server(53));
