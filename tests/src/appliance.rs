@@ -96,6 +96,31 @@ pub enum Wiring {
     Taps([&'static str; 2]),
 }
 
+/// How the machine gets its seed, a folder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeedBy<'a> {
+    /// It gets none.
+    Nothing,
+    /// As an ISO image.
+    Disk(&'a Path),
+    /// As systemd credentials, by qemu's fw_cfg.
+    Credentials(&'a Path),
+}
+
+/// The credentials of a seed: their names behind the prefix, and their files.
+fn credentials(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut found =
+        ["seed.yaml", "gateway.yaml"].map(|name| (name.to_owned(), folder.join(name))).to_vec();
+    for (directory, kind) in [("tenants.d", "tenants"), ("keys", "keys")] {
+        for entry in fs::read_dir(folder.join(directory))? {
+            let path = entry?.path();
+            let name = path.file_name().context("a file has a name")?.to_string_lossy();
+            found.push((format!("{kind}.{name}"), path.clone()));
+        }
+    }
+    Ok(found)
+}
+
 /// A machine: its disk and what UEFI remembers, over power cuts.
 #[derive(Debug)]
 pub struct Appliance {
@@ -148,7 +173,7 @@ impl Appliance {
         Ok(fs::read_to_string(self.path("key.pub"))?.trim().to_owned())
     }
 
-    /// Powers the machine on in a namespace, with an ISO image of the folder `seed` if there is one.
+    /// Powers the machine on in a namespace.
     ///
     /// # Errors
     ///
@@ -157,7 +182,7 @@ impl Appliance {
         &mut self,
         namespace: &Namespace,
         wiring: Wiring,
-        seed: Option<&Path>,
+        seed: SeedBy<'_>,
     ) -> Result<()> {
         ensure!(self.running.is_none(), "it runs");
         self.boots += 1;
@@ -173,16 +198,25 @@ impl Appliance {
             .arg(format!("if=virtio,format=qcow2,file={}", self.disk().display()))
             .arg("-serial")
             .arg(format!("file:{}", self.console_file().display()));
-        if let Some(folder) = seed {
-            let iso = self.path("seed.iso");
-            let made = Command::new("genisoimage")
-                .args(["-quiet", "-V", "NVGATE", "-r", "-J", "-o"])
-                .arg(&iso)
-                .arg(folder)
-                .status()?;
-            ensure!(made.success(), "no ISO image of {}", folder.display());
-            qemu.arg("-drive")
-                .arg(format!("if=virtio,format=raw,readonly=on,file={}", iso.display()));
+        match seed {
+            SeedBy::Nothing => {}
+            SeedBy::Disk(folder) => {
+                let iso = self.path("seed.iso");
+                let made = Command::new("genisoimage")
+                    .args(["-quiet", "-V", "NVGATE", "-r", "-J", "-o"])
+                    .arg(&iso)
+                    .arg(folder)
+                    .status()?;
+                ensure!(made.success(), "no ISO image of {}", folder.display());
+                qemu.arg("-drive")
+                    .arg(format!("if=virtio,format=raw,readonly=on,file={}", iso.display()));
+            }
+            SeedBy::Credentials(folder) => {
+                for (name, file) in credentials(folder)? {
+                    let name = format!("opt/io.systemd.credentials/nvgate.{name}");
+                    qemu.arg("-fw_cfg").arg(format!("name={name},file={}", file.display()));
+                }
+            }
         }
         let management = format!(
             "user,id=n0,restrict=on,hostfwd=tcp:{HEALTH}-:9470,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22"

@@ -9,10 +9,14 @@ use nvgate::demo::lab::Namespace;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::appliance::{Appliance, Wiring, write_seed};
+use crate::appliance::{Appliance, SeedBy, Wiring, write_seed};
 
 /// The example seed, for the NICs of these machines; `folder` gets its files.
-fn seed(folder: &Path, key: &str) -> Result<()> {
+///
+/// # Errors
+///
+/// When they cannot be written.
+pub fn seed(folder: &Path, key: &str) -> Result<()> {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/seed/.");
     let copied = Command::new("cp").args(["-r", example]).arg(folder).status()?;
     ensure!(copied.success(), "no copy of {example}");
@@ -45,7 +49,7 @@ pub fn begin(image: &Path, namespace: &Namespace) -> Result<Appliance> {
     let mut machine = Appliance::new(image)?;
     let folder = TempDir::with_prefix("nvgate-seed-")?;
     seed(folder.path(), &machine.key()?)?;
-    machine.power_on(namespace, Wiring::Unplugged, Some(folder.path()))?;
+    machine.power_on(namespace, Wiring::Unplugged, SeedBy::Disk(folder.path()))?;
     machine.wait_ready(namespace)?;
     Ok(machine)
 }

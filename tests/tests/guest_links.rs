@@ -367,8 +367,8 @@ fn who_changes_it_again_and_again_is_told_of(trial: &mut Trial) -> Result<()> {
     })?;
     trial.0.run("(while sleep 0.3; do ip link set fabric0 mtu 1400; done) >/dev/null 2>&1 & echo $! >/run/fight")?;
     trial.until_told("fabric0", "it was repaired 10 times within 60 s")?;
-    trial.0.run("kill $(cat /run/fight)")?;
     trial.until_told("fabric0", "its MTU is 1400, not 1600")?;
+    trial.0.run("kill $(cat /run/fight)")?;
     trial.configure(LACP, "mtu: 1601")?;
     trial
         .until("after a reload", |reports| {

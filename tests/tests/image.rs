@@ -16,7 +16,7 @@ use nvgate_deploy::keys::Keyring;
 use nvgate_deploy::lease::Leases;
 use nvgate_deploy::plan::prove;
 use nvgate_deploy::schema;
-use nvgate_tests::appliance::{self, Appliance, Wiring, bridge, write_seed};
+use nvgate_tests::appliance::{self, Appliance, SeedBy, Wiring, bridge, write_seed};
 use nvgate_tests::run_lab_host::run;
 use tempfile::TempDir;
 
@@ -77,7 +77,7 @@ fn the_image_carries_two_tenants_and_keeps_its_last_good_seed() -> Result<()> {
     bridge(&site.gateway, "fabric0", fabric)?;
     bridge(&site.gateway, "front0", front)?;
 
-    machine.power_on(&site.gateway, Wiring::Taps(TAPS), Some(folder.path()))?;
+    machine.power_on(&site.gateway, Wiring::Taps(TAPS), SeedBy::Disk(folder.path()))?;
     let took = machine.wait_ready(&site.gateway)?;
     println!("from power on to /readyz: {:.1} s", took.as_secs_f64());
     traffic(&machine, &site, &keys)?;
@@ -136,7 +136,7 @@ fn a_broken_seed(machine: &mut Appliance, site: &Site, folder: &Path) -> Result<
     let line = good.lines().position(|line| line.contains("vsid")).context("a vsid")? + 1;
     fs::write(&file, good.replacen("vsid: 5001", "vsid: 16777216", 1))?;
     machine.power_off(&site.gateway)?;
-    machine.power_on(&site.gateway, Wiring::Taps(TAPS), Some(folder))?;
+    machine.power_on(&site.gateway, Wiring::Taps(TAPS), SeedBy::Disk(folder))?;
     machine.wait_ready(&site.gateway)?;
     let (state, reason) = machine.component(&site.gateway, "seed")?;
     println!("a broken seed: {state}: {reason}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nvgate::demo::lab::Namespace;
-use nvgate_tests::appliance::{self, Appliance, Wiring, product};
+use nvgate_tests::appliance::{self, Appliance, SeedBy, Wiring, product};
 use nvgate_tests::appliance_example::{begin, leases};
 use nvgate_tests::appliance_update::{Flaw, variant};
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ fn a_flipped_byte_of_the_root_is_refused_at_boot() -> Result<()> {
     let other = if is { "0xa5" } else { "0x5a" };
     ensure!(qemu_io(&machine.disk(), &format!("write -P {other} {IN_THE_ROOT} 1"))?, "not written");
     let namespace = Namespace::new("appliance")?;
-    machine.power_on(&namespace, Wiring::Unplugged, None)?;
+    machine.power_on(&namespace, Wiring::Unplugged, SeedBy::Nothing)?;
     machine.wait_console("not booted: the root is damaged")?;
     ensure!(!machine.console().contains("Welcome to nvgate"), "it was started all the same");
     Ok(())
@@ -64,7 +64,7 @@ fn cut(
         thread::sleep(after);
         machine.cut_power()?;
         busy.wait()?;
-        machine.power_on(namespace, Wiring::Unplugged, None)?;
+        machine.power_on(namespace, Wiring::Unplugged, SeedBy::Nothing)?;
         machine
             .wait_ready(namespace)
             .with_context(|| format!("power cut {number} after {after:?}"))?;
@@ -82,7 +82,7 @@ fn power_cuts_while_seeds_are_applied_leave_the_last_good_configuration_and_leas
     let before = leases(&machine, &namespace)?;
     // The disk comes before the folder: from now on there is no disk.
     machine.cut_power()?;
-    machine.power_on(&namespace, Wiring::Unplugged, None)?;
+    machine.power_on(&namespace, Wiring::Unplugged, SeedBy::Nothing)?;
     machine.wait_ready(&namespace)?;
     // A seed with one tenant and one with two, each by a name of its own.
     let work = "\
