@@ -130,14 +130,16 @@ fn a_range_of_the_front_end_admits_so_many_routers_of_its_as_numbers() -> Result
         Ok(())
     })?;
     let three = third.bird(&lab, "")?;
-    let refused = lab.wait("the third one is refused", || {
+    let mut admitted = lab.wait("the third one is refused", || {
         let state = three.ask(&third.namespace, words)?;
         ensure!(state.contains("Socket: Connection reset by peer"), "{state}");
         let report = peers(&lab)?;
         ensure!(report.len() == 2 && report.iter().all(|peer| peer.up), "{report:?}");
         Ok(report)
     })?;
-    for (peer, router) in refused.iter().zip([first, second]) {
+    // They are told in the order in which they connected, which is theirs.
+    admitted.sort_by(|one, other| one.name.cmp(&other.name));
+    for (peer, router) in admitted.iter().zip([first, second]) {
         ensure!(peer.range.as_deref() == Some("edge"), "{peer:?}");
         ensure!(peer.name == format!("edge@{}", router.address), "{peer:?}");
         ensure!(peer.asn == router.asn.to_string(), "{peer:?}");
