@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 
-use super::entries::hash_of;
+use super::entries::{HEAD, hash_of};
 use super::{RootHash, UpdateError, at};
 
 /// The form of archives that this version knows.
@@ -22,9 +22,6 @@ const MAX_PART: u64 = 1 << 30;
 
 /// What is in the archive, in its order.
 const NAMES: [&str; 4] = ["manifest.json", "root.squashfs", "root.verity", "nvgate.efi"];
-
-/// How a kernel image begins, in bytes: its names are in there.
-const HEAD: usize = 1 << 20;
 
 /// What is read and written at once, in bytes.
 const BLOCK: usize = 1 << 20;

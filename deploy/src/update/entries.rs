@@ -12,7 +12,7 @@ use super::{Archive, RootHash, UpdateError, at, sync_directory};
 const UNFINISHED: &str = "nvgate.new";
 
 /// How much of a kernel image its names are in, in bytes: the kernel itself is behind them.
-const HEAD: u64 = 1 << 20;
+pub(super) const HEAD: usize = 1 << 20;
 
 /// Boots that an entry was given to show that it is good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ impl Entry {
         let Some((serial, tries)) = parse(&name) else { return Ok(None) };
         let mut head = Vec::new();
         File::open(&path)
-            .and_then(|file| file.take(HEAD).read_to_end(&mut head))
+            .and_then(|file| file.take(HEAD as u64).read_to_end(&mut head))
             .map_err(at(&path))?;
         let hash = hash_of(&head);
         let version = named(&head, b"PRETTY_NAME=\"nvgate ", |byte| byte != b'"');

@@ -26,21 +26,17 @@ pub struct Slot {
     pub hashes: PathBuf,
 }
 
-impl Slot {
-    /// The root hash that the slot is marked with.
-    fn marked(&self) -> Result<Option<RootHash>, UpdateError> {
-        let read = || {
-            let mut device = File::open(&self.hashes)?;
-            device.seek(SeekFrom::End(-(MARK as i64)))?;
-            let mut block = [0; MARK_PREFIX.len() + RootHash::DIGITS];
-            device.read_exact(&mut block)?;
-            Ok(block)
-        };
-        let block = read().map_err(at(&self.hashes))?;
-        let text = std::str::from_utf8(&block).ok();
-        Ok(text.and_then(|text| text.strip_prefix(MARK_PREFIX)?.parse().ok()))
-    }
+/// The root hash that a partition with a hash tree is marked with; none where it cannot be read, as on
+/// other disks.
+fn marked(hashes: &Path) -> Option<RootHash> {
+    let mut device = File::open(hashes).ok()?;
+    device.seek(SeekFrom::End(-(MARK as i64))).ok()?;
+    let mut block = [0; MARK_PREFIX.len() + RootHash::DIGITS];
+    device.read_exact(&mut block).ok()?;
+    std::str::from_utf8(&block).ok()?.strip_prefix(MARK_PREFIX)?.parse().ok()
+}
 
+impl Slot {
     /// Marks the slot as the one of `hash`, or as nobody's.
     pub(super) fn mark(&self, hash: Option<&RootHash>) -> Result<(), UpdateError> {
         let mut block = hash.map(|hash| format!("{MARK_PREFIX}{hash}")).unwrap_or_default();
@@ -104,10 +100,7 @@ impl Slots {
             if !HASH_PARTITIONS.contains(&number) {
                 continue;
             }
-            let hashes = dev.join(entry.file_name());
-            let slot = Slot { root: PathBuf::new(), hashes };
-            // Partitions of other disks may not be readable at all.
-            if slot.marked().ok().flatten().as_ref() != Some(hash) {
+            if marked(&dev.join(entry.file_name())).as_ref() != Some(hash) {
                 continue;
             }
             let disk = entry.path().canonicalize().map_err(at(&entry.path()))?;
