@@ -4,14 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use nvgate_model::Prefix;
 
-use super::family_table::{FamilyTable, Shared};
+use super::family_table::{FamilyTable, Shared, TOGETHER};
 use super::peers::PeerSlot;
 use super::prefixes::{Flag, Network};
 use super::routes::chain;
 use crate::attributes::Attributes;
-
-/// Changes whose prefixes are touched together, so that what memory delays it delays at once.
-const WARM: usize = 16;
 
 /// A prefix whose used routes changed, and what holds now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,8 +47,8 @@ impl<N: Network> FamilyTable<N> {
     /// The next prefix of the family whose used routes changed.
     pub(super) fn poll_change(&mut self, shared: &Shared) -> Option<RouteChange> {
         if self.warm_changes == 0 {
-            self.prefixes.warm(self.changes.next().take(WARM).copied());
-            self.warm_changes = WARM;
+            self.prefixes.warm(self.changes.next().take(TOGETHER).copied());
+            self.warm_changes = TOGETHER;
         }
         self.warm_changes -= 1;
         let index = self.changes.pop()?;

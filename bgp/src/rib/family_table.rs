@@ -357,3 +357,20 @@ fn uncount_route<N: Network>(shared: &mut Shared, peer: PeerSlot) {
         peer.routes[N::FAMILY.index()] -= 1;
     }
 }
+
+/// Gives routes in batches of one family, of at most [`TOGETHER`], in their order.
+pub(super) fn in_batches(routes: impl IntoIterator<Item = Nlri>, mut each: impl FnMut(&[Nlri])) {
+    let mut batch = [Nlri::from(Prefix::DEFAULT_V4); TOGETHER];
+    let mut count = 0;
+    for nlri in routes {
+        if count == TOGETHER || count > 0 && batch[0].family() != nlri.family() {
+            each(&batch[..count]);
+            count = 0;
+        }
+        batch[count] = nlri;
+        count += 1;
+    }
+    if count > 0 {
+        each(&batch[..count]);
+    }
+}

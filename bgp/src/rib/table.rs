@@ -7,7 +7,7 @@ use nvgate_model::{Instant, Prefix};
 use super::attributes::Arena;
 use super::change::RouteChange;
 use super::drain::{Drained, UpdateSink};
-use super::family_table::{FamilyTable, Shared, TOGETHER};
+use super::family_table::{FamilyTable, Shared, in_batches};
 use super::group::{Group, GroupFacts, GroupIndex, PathsOut, TooManyGroups};
 use super::hash::Seed;
 use super::import::ImportMemo;
@@ -587,21 +587,4 @@ impl Table {
 /// Seconds since the gateway started, for 136 years.
 fn seconds(now: Instant) -> u32 {
     u32::try_from(now.0 / 1_000_000_000).unwrap_or(u32::MAX)
-}
-
-/// Gives routes in batches of one family, in their order.
-fn in_batches(routes: impl IntoIterator<Item = Nlri>, mut each: impl FnMut(&[Nlri])) {
-    let mut batch = [Nlri::from(Prefix::DEFAULT_V4); TOGETHER];
-    let mut count = 0;
-    for nlri in routes {
-        if count == TOGETHER || count > 0 && batch[0].family() != nlri.family() {
-            each(&batch[..count]);
-            count = 0;
-        }
-        batch[count] = nlri;
-        count += 1;
-    }
-    if count > 0 {
-        each(&batch[..count]);
-    }
 }

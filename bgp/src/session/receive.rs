@@ -11,6 +11,7 @@ use super::ending::Fact;
 use super::event::{Connection, Malformed, Wrong};
 use super::fsm::{Event, State};
 use crate::family::Family;
+use crate::reaction::SessionReset;
 use crate::wire::{self, Message, MessageType, RefreshKind};
 
 type Range = std::ops::Range<usize>;
@@ -38,15 +39,25 @@ pub(super) fn next_message(
             }
         }
         Err(reset) => {
-            core.malformed =
-                Some(Malformed::new(Wrong::Session(reset.notification.clone()), input.waiting()));
-            core.happen(now, connection, Event::Fault, Fact::Owed(reset.notification));
+            refuse(input.waiting(), core, now, connection, reset);
         }
     }
     if core.link(connection).is_none() {
         input.clear();
     }
     None
+}
+
+/// Ends the connection because of these bytes, which are kept for who asks what was wrong.
+fn refuse(
+    bytes: &[u8],
+    core: &mut Core,
+    now: Instant,
+    connection: Connection,
+    reset: SessionReset,
+) {
+    core.malformed = Some(Malformed::new(Wrong::Session(reset.notification.clone()), bytes));
+    core.happen(now, connection, Event::Fault, Fact::Owed(reset.notification));
 }
 
 /// The message in these bytes, which were framed before; an error ends the connection.
@@ -61,9 +72,7 @@ fn decode<'a>(
     match wire::decode(frame, &link.codec()) {
         Ok(message) => Some(message),
         Err(reset) => {
-            core.malformed =
-                Some(Malformed::new(Wrong::Session(reset.notification.clone()), bytes));
-            core.happen(now, connection, Event::Fault, Fact::Owed(reset.notification));
+            refuse(bytes, core, now, connection, reset);
             None
         }
     }

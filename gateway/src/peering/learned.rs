@@ -25,7 +25,8 @@ const UPSTREAM_BATCH: usize = 1 << 18;
 /// What changed of the learned routes of one domain.
 pub type Learnt = (RoutingDomainId, LearnedChanges);
 
-/// Where learned routes wait for control: each changed prefix of a domain or the front end once.
+/// Where learned routes wait for control. However long it does not take them, they are no more than
+/// a few times the prefixes that changed.
 #[derive(Debug, Default)]
 pub struct LearntBox {
     waiting: Mutex<Waiting>,

@@ -93,29 +93,24 @@ trait Address: Copy + Ord {
     fn common(self, other: Self) -> u8;
 }
 
-impl Address for u32 {
-    const LENGTH: u8 = 32;
+macro_rules! address {
+    ($bits:ty) => {
+        impl Address for $bits {
+            const LENGTH: u8 = <$bits>::BITS as u8;
 
-    fn masked(self, length: u8) -> Self {
-        self & Self::MAX.checked_shl(u32::from(Self::LENGTH - length)).unwrap_or(0)
-    }
+            fn masked(self, length: u8) -> Self {
+                self & Self::MAX.checked_shl(u32::from(Self::LENGTH - length)).unwrap_or(0)
+            }
 
-    fn common(self, other: Self) -> u8 {
-        (self ^ other).leading_zeros() as u8
-    }
+            fn common(self, other: Self) -> u8 {
+                (self ^ other).leading_zeros() as u8
+            }
+        }
+    };
 }
 
-impl Address for u128 {
-    const LENGTH: u8 = 128;
-
-    fn masked(self, length: u8) -> Self {
-        self & Self::MAX.checked_shl(u32::from(Self::LENGTH - length)).unwrap_or(0)
-    }
-
-    fn common(self, other: Self) -> u8 {
-        (self ^ other).leading_zeros() as u8
-    }
-}
+address!(u32);
+address!(u128);
 
 /// A prefix: whoever contains it comes before it.
 type Key<A> = (A, u8);
