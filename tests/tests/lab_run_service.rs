@@ -19,6 +19,10 @@ use nvgate_tests::run_lab::{PATIENCE, RunLab, binary};
 /// The time of about four keepalives.
 const QUIET: Duration = Duration::from_secs(4);
 
+const UNIT: &str = include_str!("../../deploy/package/root/usr/lib/systemd/system/nvgate.service");
+/// `RestartSec` of the unit.
+const RESTART_AFTER: Duration = Duration::from_millis(250);
+
 /// A gateway whose service manager is the test.
 struct Managed {
     child: Child,
@@ -118,6 +122,30 @@ fn a_service_manager_is_told_of_the_start_every_reload_and_the_end() -> Result<(
     kill(gateway.pid(), Signal::SIGTERM)?;
     gateway.hear_until("STOPPING=1")?;
     ensure!(gateway.child.wait()?.success(), "it ends in good order");
+    Ok(())
+}
+
+#[test]
+fn a_gateway_that_was_killed_serves_again_within_a_second() -> Result<()> {
+    const TEST: &str = "a_gateway_that_was_killed_serves_again_within_a_second";
+    let Some(lab) = RunLab::build(TEST, 2)? else { return Ok(()) };
+    let mut gateway = Managed::start(&lab)?;
+    gateway.hear_until("READY=1")?;
+    ensure!(UNIT.contains(&format!("RestartSec={}ms\n", RESTART_AFTER.as_millis())), "{UNIT}");
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        kill(gateway.pid(), Signal::SIGKILL)?;
+        let began = Instant::now();
+        gateway.child.wait()?;
+        fs::remove_file(lab.config().join("notify"))?;
+        std::thread::sleep(RESTART_AFTER);
+        gateway = Managed::start(&lab)?;
+        gateway.hear_until("READY=1")?;
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    println!("from kill to READY=1: {took:?}");
+    ensure!(took[1] < Duration::from_secs(1), "{took:?}");
     Ok(())
 }
 
