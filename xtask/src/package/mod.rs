@@ -97,7 +97,7 @@ fn fill(places: &Places, tree: &Path, program: Option<&Path>) -> Result<()> {
     let shipped = places.work.join("nvgate");
     match program {
         Some(program) => strip(program, &shipped)?,
-        None => build_program(&shipped)?,
+        None => strip(&build_program()?, &shipped)?,
     }
     files::make_directory(&tree.join("usr/bin"))?;
     files::install(&shipped, &tree.join("usr/bin/nvgate"), 0o755)?;

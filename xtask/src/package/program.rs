@@ -8,12 +8,12 @@ use anyhow::{Context, Result};
 use crate::stages;
 use crate::tool::Tool;
 
-/// Builds nvgate and writes what is shipped of it to `to`.
+/// Builds nvgate and returns the program, which still has its debugging symbols.
 ///
 /// # Errors
 ///
-/// When cargo or strip fails.
-pub fn build_program(to: &Path) -> Result<()> {
+/// When cargo fails.
+pub fn build_program() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workspace = manifest.parent().context("xtask is in no workspace")?;
     // A folder of its own: with these flags nothing that cargo has built otherwise is of use.
@@ -32,7 +32,7 @@ pub fn build_program(to: &Path) -> Result<()> {
         stages::cargo(&["build", "--quiet", "--release", "--locked", "--bin", "nvgate"]);
     cargo.arg("--target-dir").arg(&target).env("RUSTFLAGS", flags).current_dir(workspace);
     stages::run(cargo)?;
-    strip(&target.join("release/nvgate"), to)
+    Ok(target.join("release/nvgate"))
 }
 
 /// Writes a program without its debugging symbols to `to`.
