@@ -1,6 +1,7 @@
 //! The gateway: composes the crates and is the `nvgate` binary.
 
 pub mod admin;
+pub mod appliance;
 pub mod cli;
 pub mod control;
 pub mod counters;

@@ -37,6 +37,11 @@ fn updates(machine: &mut Appliance, namespace: &Namespace, image: &Path) -> Resu
     machine.wait_ready(namespace)?;
     let second = running_version(machine, namespace)?;
     ensure!(second == "next" && first != "next", "{first} -> {second}");
+    machine.wait("health has no complaint", |machine| {
+        let (state, reason) = machine.component(namespace, "image")?;
+        ensure!(state == "ok", "{state}: {reason}");
+        Ok(())
+    })?;
     ensure!(leases(machine, namespace)? == before, "the addresses are others after an update");
 
     let bad = variant(&update, work.path(), "broken", Flaw::NeverReady)?;
@@ -47,6 +52,12 @@ fn updates(machine: &mut Appliance, namespace: &Namespace, image: &Path) -> Resu
     ensure!(third == "next", "after an update that failed, {third} runs");
     let table = machine.command(namespace, "nvgate image status")?;
     ensure!(table.contains("was not ready, given up"), "{table}");
+    let told = machine.wait("health tells of it", |machine| {
+        let (state, reason) = machine.component(namespace, "image")?;
+        ensure!(state == "degraded", "{state}");
+        Ok(reason)
+    })?;
+    ensure!(told.starts_with("version broken was tried and was not ready"), "{told}");
     ensure!(leases(machine, namespace)? == before, "the addresses are others after a fall-back");
     Ok(())
 }

@@ -104,6 +104,12 @@ impl Entries {
         Ok(Self { folder: folder.to_owned(), list })
     }
 
+    /// The versions that were tried and did not become ready, the newest first.
+    pub fn given_up(&self) -> impl Iterator<Item = &str> {
+        let failed = self.list.iter().filter(|entry| entry.has_failed());
+        failed.map(|entry| entry.version.as_deref().unwrap_or("?"))
+    }
+
     /// Whether the boot loader could start another root than `running`.
     #[must_use]
     pub fn has_other_than(&self, running: &RootHash) -> bool {

@@ -18,6 +18,7 @@ use crate::admin::bgp::PeerReport;
 use crate::admin::health::{self, Component};
 use crate::admin::sites::SiteStatus;
 use crate::admin::status::{ConfigStatus, Drops, PortStatus, TenantStatus, WorkerStatus};
+use crate::appliance;
 use crate::counters::{DomainTotals, DropTotals, PortTotals, WorkerCounters};
 use crate::io::PortRole;
 use crate::peering::{PublishedBgp, PublishedPlan};
@@ -141,6 +142,7 @@ impl Shared {
         }));
         status.components.extend(bgp.drain.health());
         status.components.extend(seed::health::component(Path::new(seed::REPORT)));
+        status.components.extend(appliance::component(Path::new(appliance::REPORT)));
         let noted = self.components.lock().unwrap_or_else(PoisonError::into_inner);
         status.components.extend(noted.values().cloned());
         status

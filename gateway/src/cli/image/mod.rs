@@ -23,6 +23,11 @@ pub(super) enum Image {
     Update(slots::Update),
     /// Show which version runs and which ones the boot loader knows
     Status,
+    /// Tell health which versions were tried and given up
+    ///
+    /// The image's own unit runs it once a boot.
+    #[command(hide = true)]
+    Report,
     /// Wait until this boot has a gateway that is ready
     ///
     /// The image's own unit runs it. It fails only if there is another version to go back to.
@@ -36,6 +41,7 @@ pub(super) fn image(command: &Image, out: &mut impl io::Write) -> io::Result<Exi
         Image::Deploy(arguments) => deploy::deploy(arguments, out),
         Image::Update(arguments) => conclude(slots::update(arguments, out)),
         Image::Status => conclude(slots::status(out)),
+        Image::Report => conclude(slots::report()),
         Image::AwaitReady(arguments) => conclude(slots::await_ready(arguments, out)),
     }
 }

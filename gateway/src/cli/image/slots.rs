@@ -12,6 +12,7 @@ use nvgate_deploy::update::{
     verify_by_veritysetup,
 };
 
+use crate::appliance;
 use crate::cli::client::fetch;
 use crate::cli::status::authority;
 use crate::cli::table::{Side, Table};
@@ -86,6 +87,9 @@ pub(super) fn update(arguments: &Update, output: &mut impl Write) -> Done {
             return Ok(Err(error));
         }
     }
+    if let Err(error) = tell_health() {
+        writeln!(output, "health goes on telling of the update before: {error}")?;
+    }
     if !arguments.reboot {
         writeln!(output, "{version} is tried at the next boot: systemctl reboot")?;
         return Ok(Ok(Exit::Done));
@@ -103,6 +107,17 @@ pub(super) fn status(output: &mut impl Write) -> Done {
     };
     output.write_all(render(&running, &entries.list).as_bytes())?;
     Ok(Ok(Exit::Done))
+}
+
+pub(super) fn report() -> Done {
+    Ok(tell_health().map(|()| Exit::Done))
+}
+
+fn tell_health() -> Result<(), UpdateError> {
+    let entries = Entries::read(Path::new(ENTRIES))?;
+    let file = Path::new(appliance::REPORT);
+    let failed = |error| UpdateError::Io { path: file.into(), error };
+    appliance::write_report(file, &entries).map_err(failed)
 }
 
 fn render(running: &RootHash, entries: &[Entry]) -> String {
