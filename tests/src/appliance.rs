@@ -3,8 +3,10 @@
 //! two ports lead to SSH and to the health endpoint.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -90,10 +92,19 @@ pub fn product(directory: &Path, ending: &str) -> Result<PathBuf> {
 /// How the machine is wired.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wiring {
-    /// Fabric and front end lead nowhere.
+    /// Fabric and front end lead nowhere. Such machines run side by side: each has one processor.
     Unplugged,
     /// They are taps of these names in the namespace, on bridges that a test makes.
     Taps([&'static str; 2]),
+}
+
+impl Wiring {
+    const fn processors(self) -> &'static str {
+        match self {
+            Self::Unplugged => "1",
+            Self::Taps(_) => "2",
+        }
+    }
 }
 
 /// How the machine gets its seed, a folder.
@@ -188,7 +199,7 @@ impl Appliance {
         self.boots += 1;
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi"])
-            .args(["-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "768"])
+            .args(["-machine", "q35", "-cpu", "max", "-smp", wiring.processors(), "-m", "768"])
             .args(["-nodefaults", "-display", "none", "-device", "virtio-rng-pci"])
             .arg("-drive")
             .arg(format!("if=pflash,format=raw,readonly=on,file={UEFI}"))
@@ -197,7 +208,9 @@ impl Appliance {
             .arg("-drive")
             .arg(format!("if=virtio,format=qcow2,file={}", self.disk().display()))
             .arg("-serial")
-            .arg(format!("file:{}", self.console_file().display()));
+            .arg(format!("file:{}", self.console_file().display()))
+            .arg("-monitor")
+            .arg(format!("unix:{},server=on,wait=off", self.monitor().display()));
         match seed {
             SeedBy::Nothing => {}
             SeedBy::Disk(folder) => {
@@ -236,6 +249,11 @@ impl Appliance {
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints);
         self.running = Some(namespace.command(qemu)?);
         Ok(())
+    }
+
+    /// Where qemu takes commands.
+    fn monitor(&self) -> PathBuf {
+        self.path("monitor")
     }
 
     fn console_file(&self) -> PathBuf {
@@ -452,13 +470,14 @@ impl Appliance {
         })
     }
 
-    /// Has the machine power itself off, as its operator would.
+    /// Presses its power button, as `virsh shutdown` does, and waits until it is off.
     ///
     /// # Errors
     ///
-    /// When it does not in time.
-    pub fn power_off(&mut self, namespace: &Namespace) -> Result<()> {
-        self.start(namespace, "systemctl poweroff")?.wait()?;
+    /// When it is not in time.
+    pub fn power_off(&mut self) -> Result<()> {
+        let mut monitor = UnixStream::connect(self.monitor()).context("qemu's monitor")?;
+        monitor.write_all(b"system_powerdown\n")?;
         let mut qemu = self.running.take().context("it runs")?;
         let deadline = Instant::now() + LEAVE;
         while qemu.try_wait()?.is_none() {

@@ -16,7 +16,7 @@ use nvgate_deploy::keys::Keyring;
 use nvgate_deploy::lease::Leases;
 use nvgate_deploy::plan::prove;
 use nvgate_deploy::schema;
-use nvgate_tests::appliance::{self, Appliance, SeedBy, Wiring, bridge, write_seed};
+use nvgate_tests::appliance::{self, Appliance, MACS, SeedBy, Wiring, bridge, write_seed};
 use nvgate_tests::run_lab_host::run;
 use tempfile::TempDir;
 
@@ -128,23 +128,55 @@ fn security(machine: &Appliance, namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// The machine keeps what it had, says what is wrong, and its management answers.
+/// A text of the seed, what a careless operator makes of it, and what the machine says at its line.
+type Mistake = (&'static str, &'static str, &'static str, &'static str);
+
+const MISTAKES: [Mistake; 5] = [
+    ("seed.yaml", MACS[1], MACS[0], "is given to `mgmt0` and to `fabric0`"),
+    (
+        "seed.yaml",
+        MACS[2],
+        "52:54:00:6e:76:99",
+        "this machine has no NIC with mac 52:54:00:6e:76:99",
+    ),
+    ("seed.yaml", "ssh-ed25519 AAAA", "ssh-ed25519 AABA", "not a public SSH key"),
+    ("tenants.d/red.yaml", "vsid: 5001", "vsid: 16777216", "VSID 16777216 is not between"),
+    (
+        "tenants.d/red.yaml",
+        "{address: 1, port",
+        "{private_key_file: /etc/nvgate/keys/red.key, address: 1, port",
+        "does not hold a private key in base64",
+    ),
+];
+
+/// The machine keeps what it had, says everything that is wrong, and its management answers.
 fn a_broken_seed(machine: &mut Appliance, site: &Site, folder: &Path) -> Result<()> {
     let before = addresses(machine, &site.gateway)?;
-    let file = folder.join("tenants.d/red.yaml");
-    let good = fs::read_to_string(&file)?;
-    let line = good.lines().position(|line| line.contains("vsid")).context("a vsid")? + 1;
-    fs::write(&file, good.replacen("vsid: 5001", "vsid: 16777216", 1))?;
-    machine.power_off(&site.gateway)?;
+    fs::create_dir(folder.join("keys"))?;
+    fs::write(folder.join("keys/red.key"), "what somebody took for a key")?;
+    for (file, good, bad, _) in MISTAKES {
+        let file = folder.join(file);
+        let text = fs::read_to_string(&file)?;
+        ensure!(text.contains(good), "no {good} in {}", file.display());
+        fs::write(&file, text.replacen(good, bad, 1))?;
+    }
+    machine.power_off()?;
     machine.power_on(&site.gateway, Wiring::Taps(TAPS), SeedBy::Disk(folder))?;
     machine.wait_ready(&site.gateway)?;
     let (state, reason) = machine.component(&site.gateway, "seed")?;
     println!("a broken seed: {state}: {reason}");
-    ensure!(state == "degraded", "{state}: {reason}");
-    let place = format!("red.yaml:{line}");
-    ensure!(reason.contains(&place), "{reason} does not name {place}");
-    ensure!(machine.console().contains(&place), "the console does not name {place}");
+    ensure!(state == "degraded" && reason.ends_with("(and 4 more)"), "{state}: {reason}");
+    for (index, (name, _, bad, says)) in MISTAKES.into_iter().enumerate() {
+        let text = fs::read_to_string(folder.join(name))?;
+        let mistaken = text.lines().zip(1..).filter(|(line, _)| line.contains(bad));
+        let (_, line) = mistaken.last().context("the mistake")?;
+        let place = format!("{name}:{line}:");
+        machine.wait_console(&place)?;
+        machine.wait_console(says)?;
+        ensure!(index > 0 || reason.contains(&place), "{reason} does not name {place}");
+    }
+    let shown = machine.command(&site.gateway, "nvgate seed show")?;
+    ensure!(shown.contains("broken, the last good configuration is kept"), "{shown}");
     ensure!(addresses(machine, &site.gateway)? == before, "the addresses are others");
-    curl(site)?;
-    Ok(fs::write(&file, good)?)
+    curl(site)
 }

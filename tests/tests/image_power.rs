@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nvgate::demo::lab::Namespace;
@@ -47,20 +47,21 @@ fn a_flipped_byte_of_the_root_is_refused_at_boot() -> Result<()> {
     Ok(())
 }
 
-/// Cuts the power [`CUTS`] times while the machine does `work` over and over, at most `longest` after it began
-/// with it, and has `judge` say what it is after each.
+/// Cuts the power [`CUTS`] times while the machine does `work` over and over, within one and a half
+/// times what that takes in peace, login and all, and has `judge` say what it is after each.
 fn cut(
     machine: &mut Appliance,
     namespace: &Namespace,
     work: &str,
-    longest: Duration,
     mut judge: impl FnMut(&mut Appliance) -> Result<String>,
 ) -> Result<()> {
+    let began = Instant::now();
     let said = machine.command(namespace, work).context("the work, once and in peace")?;
-    println!("{said}");
+    let took = began.elapsed();
+    println!("{said}in peace: {:.1} s", took.as_secs_f64());
     for number in 1..=CUTS {
         let mut busy = machine.start(namespace, &format!("while :; do {work}; done"))?;
-        let after = Duration::from_millis(1500 + chance(longest.as_millis() as u64));
+        let after = Duration::from_millis(chance(took.as_millis() as u64 * 3 / 2));
         thread::sleep(after);
         machine.cut_power()?;
         busy.wait()?;
@@ -93,7 +94,7 @@ fn power_cuts_while_seeds_are_applied_leave_the_last_good_configuration_and_leas
         else cp /var/tmp/fabrikam.yaml seed/tenants.d/; fi; \
         nvgate seed apply";
     let mut versions = BTreeSet::new();
-    cut(&mut machine, &namespace, work, Duration::from_secs(6), |machine| {
+    cut(&mut machine, &namespace, work, |machine| {
         let now = leases(machine, &namespace)?;
         ensure!(now == before, "contoso had {before}, and has {now}");
         let (state, reason) = machine.component(&namespace, "seed")?;
@@ -123,7 +124,7 @@ fn power_cuts_while_an_update_is_written_leave_a_machine_that_boots_as_it_was() 
     // One of the two runs, perhaps; and the cut may come when the other is entered already.
     let work = "nvgate image update /var/tmp/a || nvgate image update /var/tmp/b; sleep 2";
     let mut versions = BTreeSet::new();
-    cut(&mut machine, &namespace, work, Duration::from_secs(12), |machine| {
+    cut(&mut machine, &namespace, work, |machine| {
         let now = leases(machine, &namespace)?;
         ensure!(now == before, "contoso had {before}, and has {now}");
         let table = machine.command(&namespace, "nvgate image status")?;

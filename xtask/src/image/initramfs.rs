@@ -80,10 +80,6 @@ fn modules(tree: &Tree, disk: &Path, names: &[String]) -> Result<()> {
         let to = disk.join("usr").join(file);
         fs::create_dir_all(to.parent().context("a file is in a directory")?)?;
         install(&tree.path.join(file), &to, 0o644)?;
-        // Busybox does not load packed ones, and the disk is packed as a whole.
-        if file.ends_with(".xz") {
-            Tool::new("xz").args(["-q", "--decompress"]).arg(&to).run()?;
-        }
     }
     for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         install(&tree.path.join(&folder).join(name), &disk.join(&folder).join(name), 0o644)?;

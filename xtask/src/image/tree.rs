@@ -61,13 +61,17 @@ const UNUSED: [&str; 24] = [
 ];
 
 /// Kernel modules for what no gateway has, below `kernel/`.
-const UNUSED_MODULES: [&str; 24] = [
+const UNUSED_MODULES: [&str; 29] = [
+    "arch/x86/kvm",
     "drivers/char/pcmcia",
+    "drivers/comedi",
+    "drivers/cpufreq",
     "drivers/gpu",
     "drivers/infiniband",
     "drivers/media",
     "drivers/mtd",
     "drivers/nvdimm",
+    "drivers/soundwire",
     "drivers/target",
     "drivers/usb",
     "fs/9p",
@@ -86,6 +90,7 @@ const UNUSED_MODULES: [&str; 24] = [
     "fs/xfs",
     "net/ceph",
     "net/sunrpc",
+    "virt",
 ];
 
 /// A tree that is complete, and what it was made of.
@@ -166,6 +171,7 @@ pub fn assemble(places: &Places, tarball: &Path, package: &Path, origin: &Origin
     for unused in UNUSED_MODULES {
         remove(&path.join(format!("usr/lib/modules/{release}/kernel/{unused}")))?;
     }
+    unpack_modules(&path.join("usr/lib/modules").join(&release))?;
     Tool::new("depmod").arg("-b").arg(&path).arg(&release).run()?;
     files::copy_tree(&places.recipe.join("root"), &path)?;
     fs::write(path.join("usr/lib/os-release"), os_release(origin))?;
@@ -174,6 +180,12 @@ pub fn assemble(places: &Places, tarball: &Path, package: &Path, origin: &Origin
     Tool::within(&path, "systemctl").args(["preset-all", "--preset-mode=full"]).run()?;
     finish(&path)?;
     Ok(Tree { path, kernel, release, packages })
+}
+
+/// The root is packed as a whole, by what unpacks faster.
+fn unpack_modules(directory: &Path) -> Result<()> {
+    let unpack = "find . -name '*.ko.xz' -print0 | xargs -0 xz -q --decompress --";
+    Tool::new("sh").args(["-c", unpack]).within_directory(directory).run()
 }
 
 /// What is the same in every image: nothing that a machine has of its own, nothing in /var, which is
@@ -190,7 +202,7 @@ fn finish(tree: &Path) -> Result<()> {
     fs::create_dir_all(tree.join("efi"))?;
     fs::write(tree.join("etc/machine-id"), "")?;
     for (link, to) in
-        [("etc/nvgate", "/var/lib/nvgate-seed/current"), ("etc/mtab", "/proc/self/mounts")]
+        [("etc/nvgate", "/var/lib/nvgate-seed/current"), ("etc/mtab", "../proc/self/mounts")]
     {
         remove(&tree.join(link))?;
         symlink(to, tree.join(link)).with_context(|| format!("linking {link}"))?;
