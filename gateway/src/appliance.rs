@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use nvgate_deploy::update::Entries;
+use nvgate_deploy::update::{Entries, RootHash};
 
 use crate::admin::health::Component;
 
@@ -14,13 +14,13 @@ pub const REPORT: &str = "/run/nvgate-image/given-up";
 
 const NAME: &str = "image";
 
-/// Writes the report of `entries`.
+/// Writes the report of `entries` on a machine that runs `running`.
 ///
 /// # Errors
 ///
 /// When it cannot be written.
-pub fn write_report(file: &Path, entries: &Entries) -> io::Result<()> {
-    let lines: Vec<_> = entries.given_up().collect();
+pub fn write_report(file: &Path, entries: &Entries, running: &RootHash) -> io::Result<()> {
+    let lines: Vec<_> = entries.given_up(running).collect();
     fs::write(file, lines.join("\n"))
 }
 
@@ -48,30 +48,36 @@ pub fn component(file: &Path) -> Option<Component> {
 
 #[cfg(test)]
 mod tests {
-    use nvgate_deploy::update::Entries;
-
     use super::*;
     use crate::admin::health::HealthState;
 
+    /// The root of the version of this number.
+    fn root(number: usize) -> String {
+        number.to_string().repeat(RootHash::DIGITS)
+    }
+
+    /// What is told when the machine runs the first of these entries.
     fn seen(names: &[&str]) -> Component {
         let folder = tempfile::tempdir().unwrap();
-        for name in names {
-            let version = format!("PRETTY_NAME=\"nvgate of {name}\"");
-            fs::write(folder.path().join(name), version).unwrap();
+        for (number, name) in names.iter().enumerate() {
+            let head = format!("PRETTY_NAME=\"nvgate {name}\" roothash={}", root(number));
+            fs::write(folder.path().join(name), head).unwrap();
         }
         let file = folder.path().join("given-up");
         assert_eq!(component(&file), None);
-        write_report(&file, &Entries::read(folder.path()).unwrap()).unwrap();
+        let running = root(0).parse().unwrap();
+        write_report(&file, &Entries::read(folder.path()).unwrap(), &running).unwrap();
         component(&file).unwrap()
     }
 
     #[test]
     fn a_version_that_was_given_up_is_told_until_another_one_takes_its_place() {
         assert_eq!(seen(&["nvgate_1.efi"]), Component::ok(NAME));
-        assert_eq!(seen(&["nvgate_1.efi", "nvgate_2+1-0.efi"]), Component::ok(NAME));
+        assert_eq!(seen(&["nvgate_1.efi", "nvgate_2+1.efi"]), Component::ok(NAME));
+        assert_eq!(seen(&["nvgate_2+0-1.efi", "nvgate_1.efi"]), Component::ok(NAME));
         let failed = seen(&["nvgate_1.efi", "nvgate_2+0-1.efi"]);
         assert_eq!(failed.status, HealthState::Degraded);
         let reason = failed.reason.unwrap();
-        assert!(reason.starts_with("version of nvgate_2+0-1.efi was tried"), "{reason}");
+        assert!(reason.starts_with("version nvgate_2+0-1.efi was tried"), "{reason}");
     }
 }

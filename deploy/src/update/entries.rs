@@ -104,9 +104,11 @@ impl Entries {
         Ok(Self { folder: folder.to_owned(), list })
     }
 
-    /// The versions that were tried and did not become ready, the newest first.
-    pub fn given_up(&self) -> impl Iterator<Item = &str> {
-        let failed = self.list.iter().filter(|entry| entry.has_failed());
+    /// The versions that were tried and did not become ready, the newest first; not what is being
+    /// tried now, whose last try is used up while it runs.
+    pub fn given_up(&self, running: &RootHash) -> impl Iterator<Item = &str> {
+        let left = |entry: &&Entry| entry.has_failed() && entry.hash.as_ref() != Some(running);
+        let failed = self.list.iter().filter(left);
         failed.map(|entry| entry.version.as_deref().unwrap_or("?"))
     }
 

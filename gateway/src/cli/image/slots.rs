@@ -117,7 +117,7 @@ fn tell_health() -> Result<(), UpdateError> {
     let entries = Entries::read(Path::new(ENTRIES))?;
     let file = Path::new(appliance::REPORT);
     let failed = |error| UpdateError::Io { path: file.into(), error };
-    appliance::write_report(file, &entries).map_err(failed)
+    appliance::write_report(file, &entries, &running()?).map_err(failed)
 }
 
 fn render(running: &RootHash, entries: &[Entry]) -> String {
