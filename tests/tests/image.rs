@@ -120,7 +120,7 @@ fn security(machine: &Appliance, namespace: &Namespace) -> Result<()> {
     for line in listening.lines() {
         let known = ["tcp *:9470", "tcp *%mgmt0:22"].contains(&line)
             || line.ends_with("%mgmt0:68")
-            || line.ends_with("%mgmt0]:546");
+            || line.ends_with("%mgmt0:546");
         ensure!(known, "`{line}` is open, which no configuration says:\n{listening}");
     }
     let root = machine.command(namespace, "touch /usr/bin/changed 2>&1; id -un")?;
